@@ -1,0 +1,61 @@
+"""The one place that starts TensorFlow: refuse what cannot work, and keep its C++ code quiet."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kcls.errors import KclsError, RecipeError
+
+
+def require_tensorflow() -> None:
+    """Imports TensorFlow and Keras 3 on it, without their start-up lines.
+
+    Raises:
+        KclsError: the environment selects another Keras, or TensorFlow is missing.
+    """
+    if os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
+        raise RecipeError(
+            "TF_USE_LEGACY_KERAS selects Keras 2, and kcls needs Keras 3: unset it (`unset TF_USE_LEGACY_KERAS`)"
+        )
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        raise RecipeError(
+            f"KERAS_BACKEND is {backend!r}; only kcls.models runs on it. For training, evaluation and export: "
+            "`unset KERAS_BACKEND`"
+        )
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with quiet_stderr():
+        try:
+            import absl.logging
+            import keras
+        except ImportError as error:
+            raise KclsError(
+                f"TensorFlow or Keras cannot be imported ({error}); `pip install kcls` brings both"
+            ) from None
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    if keras.backend.backend() != "tensorflow":
+        raise RecipeError(
+            f"Keras runs on {keras.backend.backend()!r}, set in ~/.keras/keras.json; "
+            "kcls trains on TensorFlow: `export KERAS_BACKEND=tensorflow`"
+        )
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Holds back what C++ code prints to stderr within the block; prints it if the block fails."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -1,0 +1,162 @@
+"""The table of variants, and the frame around every architecture: input, normalisation, dropout, head."""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import layers
+
+from kcls.errors import RecipeError, near
+
+Head = Callable[[Any, int], Any]
+
+# Keras walks a graph recursively, one Python frame or more a layer: resnet1202 needs more than the default 1000.
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 20_000))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row: a builder with its options, and the input size and class count it was published with."""
+
+    name: str
+    builder: Callable[..., Any]
+    options: Mapping[str, Any]
+    head: Head
+    image_size: int
+    num_classes: int
+
+    @property
+    def free_options(self) -> list[str]:
+        """Names of the builder's options that take a plain number, so that a recipe can set them."""
+        parameters = inspect.signature(self.builder).parameters.values()
+        return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.annotation in (int, float, bool)]
+
+
+_VARIANTS: dict[str, Variant] = {}
+
+
+def linear_head(x, num_classes: int):
+    """Features (B, C) -> logits (B, num_classes), computed in float32 under every precision policy."""
+    return layers.Dense(num_classes, dtype="float32", name="head")(x)
+
+
+def variants(*, image_size: int, num_classes: int, head: Head = linear_head, **rows: Mapping[str, Any]):
+    """Registers a builder under the name of each row; the row holds the builder's keyword arguments.
+
+    The builder is a function from an image tensor (B, H, W, 3) to features (B, C).
+
+    Args:
+        image_size: height and width in pixels that the rows were published with.
+        num_classes: class count that the rows were published with.
+        head: features (B, C), class count -> logits.
+        **rows: variant name -> options of the builder.
+
+    Raises:
+        ValueError: a name is taken, or a row does not fit the builder's signature.
+    """
+
+    def register(builder: Callable[..., Any]) -> Callable[..., Any]:
+        for name, options in rows.items():
+            if name in _VARIANTS:
+                raise ValueError(f"variant {name!r} is registered twice")
+            try:
+                inspect.signature(builder).bind(None, **options)
+            except TypeError as error:
+                raise ValueError(f"variant {name!r} does not fit {builder.__name__}: {error}") from None
+            _VARIANTS[name] = Variant(name, builder, options, head, image_size, num_classes)
+        return builder
+
+    return register
+
+
+def list_models(contains: str = "") -> list[str]:
+    """Names of all variants, in alphabetical order; only those that contain ``contains`` if given."""
+    return sorted(name for name in _VARIANTS if contains in name)
+
+
+def get_variant(name: str) -> Variant:
+    """The row of that name.
+
+    Raises:
+        RecipeError: no such variant; the message gives the nearest name.
+    """
+    if name not in _VARIANTS:
+        hint = near(name, _VARIANTS) or "; `kcls models` lists them"
+        raise RecipeError(f"unknown model {name!r}{hint}")
+    return _VARIANTS[name]
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int,
+    image_size: int | None = None,
+    drop_rate: float = 0.0,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    **options: int | float | bool,
+) -> keras.Model:
+    """Builds a classifier: images (B, image_size, image_size, 3), RGB 0..255 -> logits (B, num_classes).
+
+    The result is a flat functional model with its normalisation inside and random weights.
+
+    Args:
+        name: a variant, see ``list_models``.
+        num_classes: number of classes; 0 returns the features (B, C) without dropout and head.
+        image_size: height and width in pixels; None is the size the variant was published with.
+        drop_rate: fraction of the features that is dropped in training before the head.
+        mean: mean of each channel of the data set on a 0..1 scale, None is 0.5: pixels become
+            (pixel / 255 - mean) / std.
+        std: standard deviation of each channel on a 0..1 scale, None is 0.5.
+        **options: numeric options of the builder that replace those of the row.
+
+    Raises:
+        RecipeError: unknown name or option (the nearest is given), or a value out of range.
+    """
+    variant = get_variant(name)
+    for option in options:
+        if option not in variant.free_options:
+            known = ", ".join(variant.free_options) or "none"
+            hint = near(option, variant.free_options)
+            raise RecipeError(f"model {name!r} has no option {option!r}{hint} (its options: {known})")
+        _check_type(variant, option, options[option])
+    image_size = variant.image_size if image_size is None else image_size
+    if image_size < 1:
+        raise RecipeError(f"image_size is in pixels, 1 or more, not {image_size}")
+    if num_classes < 0:
+        raise RecipeError(f"num_classes must be 0 (features) or more, not {num_classes}")
+    if not 0 <= drop_rate < 1:
+        raise RecipeError(f"drop_rate is a fraction from 0 to below 1, not {drop_rate}")
+
+    image = keras.Input((image_size, image_size, 3), name="image")
+    x = normalize(image, mean, std)
+    try:
+        x = variant.builder(x, **{**variant.options, **options})
+    except ValueError as error:
+        raise RecipeError(f"model {name!r} cannot be built for {image_size} px images: {error}") from error
+    if num_classes:
+        if drop_rate:
+            x = layers.Dropout(drop_rate, name="drop")(x)
+        x = variant.head(x, num_classes)
+    return keras.Model(image, x, name=name)
+
+
+def normalize(image, mean: Sequence[float] | None, std: Sequence[float] | None):
+    """RGB 0..255 -> (image / 255 - mean) / std, with mean and std of each channel on a 0..1 scale."""
+    mean = (0.5, 0.5, 0.5) if mean is None else tuple(map(float, mean))
+    std = (0.5, 0.5, 0.5) if std is None else tuple(map(float, std))
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise RecipeError(f"mean and std are three numbers each, std above 0; not {mean} and {std}")
+    scale = [1 / (255 * s) for s in std]
+    offset = [-m / s for m, s in zip(mean, std, strict=True)]
+    # In bfloat16 the rounded scale and offset would shift the pixels by up to two of their 256 values.
+    return layers.Rescaling(scale, offset, dtype="float32", name="normalize")(image)
+
+
+def _check_type(variant: Variant, option: str, value: Any) -> None:
+    kind = inspect.signature(variant.builder).parameters[option].annotation
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise RecipeError(f"model {variant.name!r}: option {option!r} takes {kind.__name__}, not {value!r}")

@@ -1,0 +1,187 @@
+"""The same numbers as other implementations: keras.applications, and NumPy written from the papers."""
+
+import keras
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+from tiny import TINY, build, images, jitter, logits, shared
+
+from kcls.models import create_model
+from kcls.models.resnet import (
+    basic,
+    bottleneck,
+    bottleneck_v1,
+    pad_shortcut,
+    projection,
+    projection_where_needed,
+    unit,
+)
+
+EPSILON = 1e-5  # of the residual networks' own code
+
+
+def np_conv(x, kernel, stride=1, padding=0):
+    """Cross-correlation (B, H, W, C), (h, w, C, D) -> (B, H', W', D) with zeros on each side."""
+    x = np.pad(x, [(0, 0), (padding, padding), (padding, padding), (0, 0)])
+    windows = sliding_window_view(x, kernel.shape[:2], axis=(1, 2))[:, ::stride, ::stride]
+    return np.einsum("bhwcij,ijcd->bhwd", windows, kernel, optimize=True)
+
+
+def np_norm(x, gamma, beta, mean, variance):
+    """Batch norm at inference."""
+    return gamma * (x - mean) / np.sqrt(variance + EPSILON) + beta
+
+
+def weights(model, layer):
+    """The weights of a layer, in float64."""
+    return [w.astype("float64") for w in model.get_layer(layer).get_weights()]
+
+
+def np_conv_norm(model, x, name, stride=1, padding=None):
+    """Convolution and batch norm with the weights of a model's layers."""
+    (kernel,) = weights(model, f"{name}_conv")
+    x = np_conv(x, kernel, stride, kernel.shape[0] // 2 if padding is None else padding)
+    return np_norm(x, *weights(model, f"{name}_norm"))
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def assert_close(ours, expected):
+    """Equal up to float32: each layer sums up to a few thousand products that are rounded at 6e-8 each."""
+    assert ours.shape == expected.shape
+    assert np.abs(ours - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+# Strides of the convolutions of a unit with stride 2, in the paper and in "v1.5"; output channels / width.
+UNITS = {basic: ((2, 1), 1), bottleneck: ((1, 2, 1), 4), bottleneck_v1: ((2, 1, 1), 4)}
+
+
+def np_unit(model, x, residual, shortcut, stride, name="u"):
+    """A unit written from section 3 of the paper: ReLU after each norm but the last, then after the sum."""
+    strides, _ = UNITS[residual]
+    y = x
+    for i, s in enumerate(strides, 1):
+        y = np_conv_norm(model, y, f"{name}_{i}", min(s, stride))
+        y = relu(y) if i < len(strides) else y
+    if shortcut is None:
+        return relu(y)
+    if shortcut is pad_shortcut:
+        same = np.zeros_like(y)
+        for i in range(y.shape[1]):
+            for j in range(y.shape[2]):
+                same[:, i, j, : x.shape[3]] = x[:, i * stride, j * stride]
+        return relu(same + y)
+    if shortcut is projection or x.shape != y.shape:
+        x = np_conv_norm(model, x, f"{name}_shortcut", stride)
+    return relu(x + y)
+
+
+@pytest.mark.parametrize("stride, channels, width", [(1, 8, 2), (2, 8, 4), (2, 8, 2), (1, 4, 3)])
+@pytest.mark.parametrize("shortcut", [None, pad_shortcut, projection_where_needed, projection])
+@pytest.mark.parametrize("residual", UNITS)
+def test_a_unit_computes_what_the_paper_says(residual, shortcut, stride, channels, width):
+    width = width if residual is not basic else max(4 * width, channels)
+    image = keras.Input((9, 9, channels))
+    model = jitter(keras.Model(image, unit(image, residual, shortcut, width, stride, 0.0, "u")))
+    x = np.random.default_rng(1).normal(size=(2, 9, 9, channels))
+    expected = np_unit(model, x, residual, shortcut, stride)
+    assert expected.shape[-1] == UNITS[residual][1] * width
+    assert_close(logits(model, x.astype("float32")), expected)
+
+
+def test_option_a_takes_every_second_pixel_and_adds_zero_channels_at_the_end():
+    x = np.random.default_rng(0).normal(size=(2, 5, 5, 3)).astype("float32")
+    y = keras.ops.zeros((2, 3, 3, 8))
+    expected = np.zeros((2, 3, 3, 8), "float32")
+    expected[..., :3] = x[:, [0, 2, 4]][:, :, [0, 2, 4]]
+    assert np.array_equal(keras.ops.convert_to_numpy(pad_shortcut(keras.ops.convert_to_tensor(x), y, 2, "a")), expected)
+
+
+def test_a_cifar_network_computes_what_the_paper_says():
+    model = jitter(build("cifar", units=2))
+    x = images(model)
+    y = relu(np_conv_norm(model, x / 127.5 - 1, "stem"))
+    for stage in (1, 2, 3):
+        for u in (1, 2):
+            stride = 2 if (stage > 1 and u == 1) else 1
+            y = np_unit(model, y, basic, pad_shortcut, stride, f"stage{stage}_unit{u}")
+    kernel, bias = weights(model, "head")
+    assert_close(logits(model, x), y.mean(axis=(1, 2)) @ kernel + bias)
+
+
+@pytest.mark.parametrize("label, depth", [("simple_cnn_m3", 10), ("simple_cnn_m5", 5), ("simple_cnn_m7", 4)])
+def test_a_simple_cnn_computes_what_the_paper_says(label, depth):
+    model = shared(label)
+    x = images(model)
+    y = (x / 127.5 - 1).mean(axis=-1, keepdims=True)
+    for i in range(1, depth + 1):
+        y = relu(np_conv_norm(model, y, f"conv{i}", padding=0))
+    (kernel,) = weights(model, "head")
+    assert_close(logits(model, x), np_norm(y.reshape(2, -1) @ kernel, *weights(model, "head_norm")))
+
+
+def redraw(model, x, seed):
+    """Random weights, and moving statistics near the true ones of ``x``, so that no part is idle."""
+    rng = np.random.default_rng(seed)
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+            kernel, bias = layer.get_weights()
+            scale = np.sqrt(2 / np.prod(kernel.shape[:-1]))
+            layer.set_weights([rng.normal(0, scale, kernel.shape), rng.normal(0, 0.2, bias.shape)])
+    for layer in norms:
+        layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
+        layer.beta.assign(rng.normal(0, 0.3, layer.beta.shape))
+        layer.momentum = 0.0  # one training pass: the moving statistics become those of x
+    model(x, training=True)
+    for layer in norms:
+        std = np.sqrt(layer.moving_variance.numpy())
+        layer.moving_mean.assign_add(rng.normal(0, 0.1, std.shape) * std)
+        layer.moving_variance.assign(layer.moving_variance.numpy() * rng.uniform(0.8, 1.25, std.shape))
+
+
+def copy_resnet50(theirs, ours):
+    """Copies the weights of keras.applications' ResNet50; returns the names of our filled layers."""
+    pairs = {"stem": ("conv1_conv", "conv1_bn")}
+    for stage, depth in enumerate((3, 4, 6, 3), 1):
+        for u in range(1, depth + 1):
+            for i in range(0 if u == 1 else 1, 4):
+                part = f"conv{stage + 1}_block{u}_{i}"
+                pairs[f"stage{stage}_unit{u}_{i or 'shortcut'}"] = (f"{part}_conv", f"{part}_bn")
+    for name, (conv, norm) in pairs.items():
+        kernel, bias = theirs.get_layer(conv).get_weights()
+        gamma, beta, mean, variance = theirs.get_layer(norm).get_weights()
+        ours.get_layer(f"{name}_conv").set_weights([kernel])
+        # Our convolutions have no bias: (x + bias - mean) is x - (mean - bias).
+        ours.get_layer(f"{name}_norm").set_weights([gamma, beta, mean - bias, variance])
+    ours.get_layer("head").set_weights(theirs.get_layer("predictions").get_weights())
+    return {f"{name}_{part}" for name in pairs for part in ("conv", "norm")} | {"head"}
+
+
+def test_resnet50_v1_gives_the_logits_of_keras_applications(capsys):
+    theirs = keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3), classes=10, classifier_activation=None)
+    ours = create_model("resnet50_v1", num_classes=10, image_size=64)
+    x = images(ours, 8)
+    normalized = x / 127.5 - 1  # ours does this in its graph; theirs has it outside
+    redraw(theirs, normalized, seed=0)
+    filled = copy_resnet50(theirs, ours)
+    assert filled == {layer.name for layer in ours.layers if layer.weights}
+    for layer in theirs.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.epsilon = EPSILON  # theirs is 1.001e-5
+    expected = logits(theirs, normalized)
+    worst = np.abs(logits(ours, x) - expected).max() / expected.std()
+    with capsys.disabled():
+        print(f"\nresnet50_v1 against keras.applications: off by {worst:.1e} deviations of the logits")
+    assert expected.std() > 0.1  # the logits do depend on the image
+    # float32 rounding grows along 50 layers, to 1e-4 at most of three seeds; a real difference as small as an
+    # epsilon of 1e-4 instead of 1e-5 moves the logits by 3e-2.
+    assert worst < 1e-3
+
+
+@pytest.mark.parametrize("label", TINY)
+def test_every_batch_norm_has_the_house_numbers(label):
+    norms = [layer for layer in shared(label).layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert {(layer.epsilon, layer.momentum) for layer in norms} == {(1e-5, 0.9)}

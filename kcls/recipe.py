@@ -1,0 +1,343 @@
+"""The recipe: one YAML file, read into one frozen, validated object.
+
+Nothing that changes the meaning of the data has a hidden default: the splits, the image size and whether a
+mirrored image keeps its class must be stated.
+"""
+
+import math
+import re
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kcls.errors import RecipeError, near
+from kcls.yaml_lines import dump_yaml, parse_yaml
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Channels = Annotated[tuple[float, float, float], Field(strict=False)]
+
+
+def _number(value: Any) -> int | float | bool:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"expected a number or true or false, not {value!r}")
+    return value
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, strict about types, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
+
+    def idle(self) -> dict[str, str]:
+        """The fields that have no effect beside the values of the others, each with the reason."""
+        return {}
+
+    @model_validator(mode="after")
+    def _refuse_idle_fields(self):
+        for field, reason in self.idle().items():
+            if field in self.model_fields_set and getattr(self, field) not in (None, ()):
+                raise ValueError(f"{field} has no effect {reason}")
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """Every value that has an effect, defaults included, in plain types."""
+        idle = self.idle()
+        values = {name: getattr(self, name) for name in type(self).model_fields if name not in idle}
+        plain = self.model_dump(mode="json")
+        return {
+            name: value.resolved() if isinstance(value, Section) else plain[name]
+            for name, value in values.items()
+            if value is not None
+        }
+
+
+class ModelSection(Section):
+    """Which network. ``options`` are numeric options of its builder, see ``kcls models NAME``."""
+
+    name: str
+    drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    options: dict[str, Annotated[Any, AfterValidator(_number)]] = {}
+
+
+class DataSection(Section):
+    """Where the images come from, which of them are for what, and how they become ``image_size`` squares.
+
+    ``source`` is ``folder`` (with ``path``) or the name of a TensorFlow data set, ``name[/config][:version]``.
+    A split is ``name`` or ``name[from%:to%]``; a flat folder's only split is ``all``. ``mean`` and ``std`` are
+    those of each channel on a 0..1 scale.
+    """
+
+    source: str
+    path: str | None = None
+    data_dir: str | None = None
+    train: str
+    val: str
+    test: str | None = None
+    split_seed: int = 0
+    image_size: Annotated[int, Field(ge=8, le=4096)]
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: Channels = (0.5, 0.5, 0.5)
+    std: Channels = (0.5, 0.5, 0.5)
+
+    def idle(self):
+        """See ``Section.idle``."""
+        fields = {"path": "unless source is 'folder'", "split_seed": "unless source is 'folder'"}
+        if self.source == "folder":
+            fields = {"data_dir": "with source 'folder', whose images are at path"}
+        if self.fit == "pad":
+            fields["crop_fraction"] = "with fit 'pad', which shows the whole image"
+        return fields
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.source == "folder" and not self.path:
+            raise ValueError("source 'folder' needs path: the folder that holds the images")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above 0 in every channel, not {list(self.std)}")
+        return self
+
+
+class AugmentSection(Section):
+    """Changes of the training images. ``flip`` has no default: a mirrored road sign is another sign."""
+
+    flip: bool
+    crop_padding: Annotated[int, Field(ge=0)] = 0
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class OptimizerSection(Section):
+    """SGD with momentum (weight decay is added to the gradient, as in the papers) or AdamW (decoupled).
+
+    ``schedule`` cosine ends at 0; step multiplies by ``decay`` at each epoch of ``milestones``; the first
+    ``warmup_epochs`` rise linearly from 0. Biases and norms are not decayed.
+    """
+
+    name: Literal["sgd", "adamw"]
+    lr: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    milestones: Annotated[tuple[float, ...], Field(strict=False)] = ()
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+    def idle(self):
+        """See ``Section.idle``."""
+        fields: dict[str, str] = {}
+        if self.name != "sgd":
+            fields |= dict.fromkeys(("momentum", "nesterov"), f"with {self.name}, only with sgd")
+        if self.schedule != "step":
+            fields |= dict.fromkeys(("milestones", "decay"), f"with schedule {self.schedule!r}, only with 'step'")
+        return fields
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum above 0")
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("schedule 'step' needs milestones: the epochs at which lr is multiplied by decay")
+        if list(self.milestones) != sorted(set(self.milestones)) or any(m <= 0 for m in self.milestones):
+            raise ValueError(f"milestones must rise and be above 0, not {list(self.milestones)}")
+        return self
+
+
+class TrainSection(Section):
+    """How long, how many at once (over all replicas), how exact, on what. ``epochs`` passes over ``train``."""
+
+    epochs: Count
+    batch_size: Count
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    strategy: Literal["auto", "one_device", "mirrored"] = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class ExportSection(Section):
+    """What ``kcls train`` exports at its end, and the default of ``kcls export``.
+
+    ``max_drop``: the top-1 (a fraction) that a file may lose against the model before it is refused.
+    ``calibration_images``: how many training images set the ranges of int8.
+    """
+
+    formats: Annotated[tuple[Literal["saved_model", "tflite"], ...], Field(strict=False)]
+    quantize: Literal["none", "float16", "dynamic", "int8"] = "none"
+    max_drop: Fraction = 0.01
+    calibration_images: Annotated[int, Field(ge=1)] = 256
+
+    def idle(self):
+        """See ``Section.idle``."""
+        if "tflite" not in self.formats:
+            return dict.fromkeys(("quantize", "calibration_images"), "without format 'tflite'")
+        return {} if self.quantize == "int8" else {"calibration_images": "unless quantize is 'int8'"}
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if not self.formats:
+            raise ValueError("formats is empty: name saved_model, tflite or both, or leave the section out")
+        return self
+
+
+class Recipe(Section):
+    """Everything that defines a run."""
+
+    model: ModelSection
+    data: DataSection
+    augment: AugmentSection
+    optimizer: OptimizerSection
+    train: TrainSection
+    export: ExportSection | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.optimizer.warmup_epochs >= self.train.epochs:
+            raise ValueError(
+                f"optimizer.warmup_epochs ({self.optimizer.warmup_epochs:g}) must be below "
+                f"train.epochs ({self.train.epochs})"
+            )
+        late = [m for m in self.optimizer.milestones if m >= self.train.epochs]
+        if late:
+            raise ValueError(f"optimizer.milestones {late} would never be reached: train.epochs is {self.train.epochs}")
+        if self.augment.crop_padding >= self.data.image_size:
+            raise ValueError(
+                f"augment.crop_padding ({self.augment.crop_padding} px) must be below "
+                f"data.image_size ({self.data.image_size} px)"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """The recipe with every default written out; itself a valid recipe."""
+        return dump_yaml(self.resolved())
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads and validates a recipe.
+
+    A relative ``data.path`` or ``data.data_dir`` is taken from the recipe's folder; in an override, from the
+    current folder.
+
+    Args:
+        path: the YAML file.
+        overrides: ``section.key=value`` each, the value in YAML; ``null`` removes the key. They pass the same
+            validation.
+
+    Raises:
+        RecipeError: the file cannot be read or is not a valid recipe; the message names the file, the line,
+            the field, what came, what was expected and the nearest name.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"no recipe at {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error}") from None
+    values, lines = parse_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
+    _resolve_paths(values, path.parent)
+    origins = {}
+    for override in overrides:
+        key = _override(values, override)
+        origins[key] = f"--set {override}"
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError("\n".join(_explain(p, str(path), lines, origins) for p in error.errors())) from None
+
+
+def changed_keys(old: Recipe, new: Recipe) -> list[str]:
+    """The keys in which two recipes differ, as ``section.key: old -> new``."""
+    a, b = old.resolved(), new.resolved()
+    rows = []
+    for section in Recipe.model_fields:
+        x, y = a.get(section, {}), b.get(section, {})
+        rows += [f"{section}.{k}: {x.get(k)} -> {y.get(k)}" for k in {**x, **y} if x.get(k) != y.get(k)]
+    return rows
+
+
+def _override(values: dict, override: str) -> tuple:
+    """Sets one ``section.key=value`` in ``values`` and returns its path."""
+    key, equals, text = override.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise RecipeError(f"--set {override}: expected section.key=value, such as optimizer.lr=0.05")
+    value, _ = parse_yaml(text or "null", f"--set {override}")
+    section = _field(path[:-1])
+    if value is None and section and path[-1] not in section.model_fields:  # it would have no effect
+        raise RecipeError(f"--set {override}: unknown key {key!r}{near(path[-1], section.model_fields)}")
+    target = values
+    for part in path[:-1]:
+        if target.get(part) is None:
+            if value is None:
+                return path
+            target[part] = {}
+        target = target[part]
+        if not isinstance(target, dict):
+            raise RecipeError(f"--set {override}: {part} has no keys of its own")
+    if value is None:
+        target.pop(path[-1], None)
+    else:
+        target[path[-1]] = value
+    if path[:1] == ("data",):
+        _resolve_paths(values, Path.cwd())
+    return path
+
+
+def _resolve_paths(values: dict, base: Path) -> None:
+    data = values.get("data")
+    for key in ("path", "data_dir"):
+        if isinstance(data, dict) and isinstance(data.get(key), str):
+            data[key] = str((base / Path(data[key]).expanduser()).absolute())
+
+
+def _explain(problem: Any, name: str, lines: dict[tuple, int], origins: dict[tuple, str]) -> str:
+    """One line for one of pydantic's errors: where, which field, what came, what was expected."""
+    path = tuple(problem["loc"])
+    field = ".".join(map(str, path))
+    origin = next((origins[path[:i]] for i in range(len(path), 0, -1) if path[:i] in origins), None)
+    if problem["type"] == "extra_forbidden" and not origin:  # an unknown section that an override began
+        origin = next((text for key, text in origins.items() if key[: len(path)] == path), None)
+    line = next((lines[path[:i]] for i in range(len(path), 0, -1) if path[:i] in lines), None)
+    where = origin or (f"{name}:{line}" if line else name)
+    kind, came = problem["type"], problem.get("input")
+    if kind == "extra_forbidden":
+        parent = _field(path[:-1])
+        known = list(parent.model_fields) if parent else []
+        return f"{where}: unknown key {field!r}{near(str(path[-1]), known)} (known: {', '.join(known)})"
+    if kind == "missing":
+        return f"{where}: {field} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if kind == "value_error":
+        return f"{where}: {field + ': ' if field else ''}{message}"
+    expected = problem.get("ctx", {}).get("expected", "")
+    hint = near(str(came), re.findall(r"'(\w+)'", str(expected))) if kind == "literal_error" else ""
+    return f"{where}: {field}: {message}, not {came!r}{hint}"
+
+
+def _field(path: tuple) -> type[BaseModel] | None:
+    """The section class at a path, None if there is none."""
+    section: type[BaseModel] | None = Recipe
+    for part in path:
+        field = section.model_fields.get(str(part)) if section else None
+        section = None
+        for kind in _alternatives(field.annotation) if field else ():
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                section = kind
+    return section
+
+
+def _alternatives(annotation: Any) -> tuple:
+    if isinstance(annotation, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)

@@ -1,0 +1,55 @@
+"""Images with their classes, from any source, as one kind of stream; and the resize that every part uses.
+
+Importing this room needs no TensorFlow.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from kcls.recipe import Recipe
+
+
+def load_data(
+    recipe: "Recipe | str", split: str = "train", *, batch_size: int | None = None, download: bool = False
+) -> "tuple[tf.data.Dataset, tuple[str, ...]]":
+    """Reads one split of a recipe's data for your own ``model.fit``.
+
+    Args:
+        recipe: a recipe, or the path of one.
+        split: ``train`` (shuffled anew and augmented in each pass), ``val`` or ``test`` (in order, as they are).
+        batch_size: images in a batch; None is the recipe's ``train.batch_size``.
+        download: whether a TensorFlow data set that is not on this machine may be downloaded.
+
+    Returns:
+        A ``tf.data.Dataset`` of (images uint8 (B, S, S, 3), labels int64 (B,)), and the class names. The last
+        batch of ``train`` is dropped if it is not full.
+
+    Raises:
+        RecipeError: no such split in the recipe.
+        DataError: the data cannot be found or used.
+    """
+    from kcls.backend import require_tensorflow
+    from kcls.recipe import load_recipe
+
+    require_tensorflow()
+    from kcls.data.sources import open_split
+    from kcls.data.stream import evaluation_stream, training_passes
+
+    recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    opened = open_split(recipe.data, split, download=download)
+    batch_size = batch_size or recipe.train.batch_size
+    if split == "train":
+        stream = training_passes(opened, recipe, batch_size)
+    else:
+        stream = evaluation_stream(opened, batch_size)
+    return stream, opened.class_names
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Split", "open_split"):
+        from kcls.data import sources
+
+        return getattr(sources, name)
+    raise AttributeError(f"module 'kcls.data' has no attribute {name!r}")

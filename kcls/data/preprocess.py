@@ -1,0 +1,98 @@
+"""How an image of any size becomes the square that a model sees: defined once, for every part of kcls.
+
+The geometry is ``Preprocess.region``. It is carried out by one TensorFlow operation (training, evaluation,
+SavedModel) or by Pillow (prediction, so that a TFLite file runs without TensorFlow). Both sample the same points
+with the same antialiased kernel in floats; they differ by rounding, at most 1 grey level.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from kcls.recipe import DataSection
+
+PAD_VALUE = 128  # the grey around an image of fit "pad": 0 after the default normalisation
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize and crop to ``image_size`` x ``image_size`` pixels.
+
+    ``fit``: ``crop`` takes the central square, ``stretch`` squeezes the whole image, ``pad`` keeps its shape
+    and fills up with grey. ``crop_fraction``: the share of the side that crop and stretch keep.
+    """
+
+    image_size: int
+    fit: str = "crop"
+    crop_fraction: float = 1.0
+    interpolation: str = "bilinear"
+
+    @classmethod
+    def from_recipe(cls, data: "DataSection") -> "Preprocess":
+        """The preprocessing that a recipe's data section states."""
+        return cls(data.image_size, data.fit, data.crop_fraction, data.interpolation)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields in plain types, for an artifact; ``Preprocess(**fields)`` reads them back."""
+        return asdict(self)
+
+    def region(self, height, width, minimum=min, maximum=max, rounded=round):
+        """Which part of an image goes where: (top, left, height, width) in the image, (height, width) in the square.
+
+        All are in pixels; the part may have fractions of a pixel. ``minimum``, ``maximum`` and ``rounded`` let the
+        same formula run on tensors.
+        """
+        size = self.image_size
+        if self.fit == "pad":
+            longest = maximum(height, width)
+            target = (
+                maximum(rounded(height * size / longest), 1),
+                maximum(rounded(width * size / longest), 1),
+            )
+            return (0, 0, height, width), target
+        if self.fit == "crop":
+            part = (minimum(height, width) * self.crop_fraction,) * 2
+        else:
+            part = (height * self.crop_fraction, width * self.crop_fraction)
+        return ((height - part[0]) / 2, (width - part[1]) / 2, *part), (size, size)
+
+    def pillow(self, image: Image.Image) -> np.ndarray:
+        """An RGB Pillow image -> uint8 (image_size, image_size, 3)."""
+        (top, left, height, width), (rows, columns) = self.region(image.height, image.width)
+        kernel = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[self.interpolation]
+        box = (left, top, left + width, top + height)
+        # As floats, because Pillow rounds and clips 8-bit images between its two passes.
+        bands = [np.asarray(b.convert("F").resize((columns, rows), kernel, box=box)) for b in image.split()]
+        resized = np.rint(np.stack(bands, -1)).clip(0, 255)
+        canvas = np.full((self.image_size, self.image_size, 3), PAD_VALUE, np.uint8)
+        y, x = (self.image_size - rows) // 2, (self.image_size - columns) // 2
+        canvas[y : y + rows, x : x + columns] = resized
+        return canvas
+
+    def tensor(self, image):
+        """An image tensor (H, W, 3) of any numeric type, 0..255 -> uint8 (image_size, image_size, 3)."""
+        import tensorflow as tf
+
+        shape = tf.cast(tf.shape(image), tf.float32)
+        part, target = self.region(shape[0], shape[1], tf.minimum, tf.maximum, tf.round)
+        top, left, height, width = (tf.cast(v, tf.float32) for v in part)
+        rows, columns = (tf.cast(v, tf.float32) for v in target)
+        scale = tf.stack([rows / height, columns / width])
+        size = tf.cast(tf.stack([rows, columns]), tf.int32)
+        resized = tf.raw_ops.ScaleAndTranslate(
+            images=tf.cast(image, tf.float32)[tf.newaxis],
+            size=size,
+            scale=scale,
+            translation=-tf.stack([top, left]) * scale,
+            kernel_type={"bilinear": "triangle", "bicubic": "keyscubic"}[self.interpolation],
+            antialias=True,
+        )[0]
+        square = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+        if self.fit == "pad":
+            before = (self.image_size - size) // 2
+            after = self.image_size - size - before
+            square = tf.pad(square, [[before[0], after[0]], [before[1], after[1]], [0, 0]], constant_values=PAD_VALUE)
+        return tf.ensure_shape(square, (self.image_size, self.image_size, 3))

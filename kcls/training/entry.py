@@ -1,0 +1,173 @@
+"""The training of a recipe, from top to bottom: devices, data, model, run folder, resume, loop, result."""
+
+import platform
+import sys
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from kcls import __version__
+from kcls.data.sources import open_split
+from kcls.data.stream import steps_per_epoch
+from kcls.errors import KclsError, RecipeError
+from kcls.files import replacing, write_json
+from kcls.models import create_model
+from kcls.recipe import Recipe, changed_keys, load_recipe
+from kcls.run import Run, create_run, newest_run, open_run
+from kcls.training.checkpoint import load_checkpoint
+from kcls.training.curves import plot_curves
+from kcls.training.distribution import check_batch_size, make_strategy, synchronize_batch_norm
+from kcls.training.loop import Training, run_epochs
+from kcls.training.objective import CrossEntropy, make_metrics
+from kcls.training.optimizer import Schedule, make_optimizer, make_schedule
+
+
+def train(
+    recipe: Recipe | str | Path | None = None,
+    *,
+    name: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    download: bool = False,
+) -> Run:
+    """Trains a recipe and returns its run.
+
+    Args:
+        recipe: a recipe or the path of one; with ``resume`` it may be left out.
+        name: of the folder in ``runs/``; None is the recipe's file name, or the model's for a recipe object.
+        out: the run's folder; None is the next number under ``runs/<name>/``.
+        resume: goes on with ``out``, or with the newest unfinished run (of this recipe).
+        force: whether a run that is already at ``out`` is replaced.
+        download: whether a TensorFlow data set that is not on this machine may be downloaded.
+
+    Raises:
+        RecipeError: the recipe cannot be carried out, or differs from that of the run to be resumed.
+        DataError: the data cannot be found or used.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint was written and the run can be resumed.
+        KclsError: the loss is not finite, or the run's folder cannot be used.
+    """
+    if isinstance(recipe, str | Path):
+        name = name or Path(recipe).stem
+        recipe = load_recipe(recipe)
+    run = None
+    if resume:
+        run = open_run(out) if out else newest_run(name, finished=False)
+        recipe = _resumed_recipe(run, recipe)
+    if recipe is None:
+        raise RecipeError("train needs a recipe, or resume")
+
+    strategy = make_strategy(recipe.train.strategy)
+    check_batch_size(recipe.train.batch_size, strategy.num_replicas_in_sync)
+    train_split = open_split(recipe.data, "train", download=download)
+    val_split = open_split(recipe.data, "val", download=download)
+    if recipe.data.test:  # if it is not there, that is found now, not at the end
+        open_split(recipe.data, "test", download=download)
+    steps = steps_per_epoch(train_split, recipe.train.batch_size)
+    schedule = make_schedule(recipe.optimizer, steps_per_epoch=steps, epochs=recipe.train.epochs)
+    model = _build(recipe, strategy, schedule, len(train_split.class_names))
+
+    run = run or create_run(recipe, name or recipe.model.name, train_split.class_names, out, force)
+    training = Training(recipe, run, strategy, model, schedule, train_split, val_split, steps)
+    if resume:
+        _restore(training)
+    _write_environment(training)
+    run_epochs(training)
+    _finish(training)
+    return run
+
+
+def build_network(recipe: Recipe, num_classes: int) -> keras.Model:
+    """The recipe's network with random weights."""
+    data = recipe.data
+    return create_model(
+        recipe.model.name,
+        num_classes=num_classes,
+        image_size=data.image_size,
+        drop_rate=recipe.model.drop_rate,
+        mean=data.mean,
+        std=data.std,
+        **recipe.model.options,
+    )
+
+
+def _resumed_recipe(run: Run, given: Recipe | None) -> Recipe:
+    recipe = run.recipe
+    if run.finished:
+        raise KclsError(f"run {run.path} is already finished: {recipe.train.epochs} of {recipe.train.epochs} epochs")
+    if given is not None and (changes := changed_keys(recipe, given)):
+        raise RecipeError(
+            f"the recipe differs from that of run {run.path}, so it cannot be resumed: " + "; ".join(changes)
+        )
+    if not run.last_checkpoint.is_file():
+        raise KclsError(f"run {run.path} has no checkpoint yet, there is nothing to resume; start it again")
+    return recipe
+
+
+def _build(recipe: Recipe, strategy: tf.distribute.Strategy, schedule: Schedule, num_classes: int) -> keras.Model:
+    """The compiled model with all its variables, in the strategy's scope."""
+    keras.utils.set_random_seed(recipe.train.seed)
+    policy = keras.config.dtype_policy()
+    with strategy.scope():
+        keras.config.set_dtype_policy(recipe.train.precision)
+        try:
+            model = build_network(recipe, num_classes)
+        finally:
+            keras.config.set_dtype_policy(policy)
+        if strategy.num_replicas_in_sync > 1:
+            synchronize_batch_norm(model)
+        optimizer = make_optimizer(recipe.optimizer, schedule, model.trainable_variables)
+        model.compile(
+            optimizer,
+            loss=CrossEntropy(recipe.train.label_smoothing),
+            weighted_metrics=make_metrics(),
+            jit_compile=False,
+        )
+        # One image makes the variables of the metrics, which must exist before a checkpoint is read.
+        size = recipe.data.image_size
+        labels = tf.zeros((1,), tf.int64)
+        logits = model(tf.zeros((1, size, size, 3)), training=False)
+        model.compute_loss(y=labels, y_pred=logits)
+        model.compute_metrics(None, labels, logits)
+        model.reset_metrics()
+    return model
+
+
+def _restore(training: Training) -> None:
+    run = training.run
+    with training.strategy.scope():
+        meta = load_checkpoint(run.last_checkpoint, training.variables)
+    training.step, training.best = meta["step"], meta["best"]
+    done = training.step // training.steps
+    run.write_history([row for row in run.history() if row["epoch"] <= done])
+
+
+def _write_environment(training: Training) -> None:
+    devices = [d.name for kind in ("GPU", "CPU") for d in tf.config.list_logical_devices(kind)]
+    write_json(
+        training.run.path / "environment.json",
+        {
+            "kcls": __version__,
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "platform": platform.platform(),
+            "devices": devices,
+            "replicas": training.strategy.num_replicas_in_sync,
+            "seed": training.recipe.train.seed,
+            "argv": sys.argv,
+        },
+    )
+
+
+def _finish(training: Training) -> None:
+    """Writes the model with the best weights: built anew, in float32, outside any strategy."""
+    recipe, run = training.recipe, training.run
+    model = build_network(recipe, len(training.train.class_names))
+    with training.strategy.scope():
+        load_checkpoint(run.best_checkpoint, training.model.weights)
+    model.set_weights([w.numpy() for w in training.model.weights])
+    plot_curves(run.history(), run.path / "curves.png")
+    with replacing(run.model_file) as temporary:
+        model.save(temporary)

@@ -1,0 +1,244 @@
+"""A training: what it leaves behind, how it stops, and how it goes on."""
+
+import json
+import os
+import shutil
+import signal
+import time
+
+import keras
+import numpy as np
+import pytest
+from conftest import TINY_RECIPE
+
+import kcls
+from kcls.errors import DataError, Interrupted, KclsError, RecipeError
+from kcls.recipe import load_recipe
+from kcls.run import create_run
+from kcls.training import loop
+from kcls.training.checkpoint import save_checkpoint
+
+
+def weights_of(run) -> list[np.ndarray]:
+    return keras.models.load_model(run.model_file).get_weights()
+
+
+def interrupt_at(monkeypatch, step: int, number: int = signal.SIGTERM) -> None:
+    """Sends this process a signal when ``step`` is done."""
+    show = loop.TrainingDisplay.step
+
+    def step_and_kill(self, epoch, done, loss):
+        show(self, epoch, done, loss)
+        if done == step:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(loop.TrainingDisplay, "step", step_and_kill)
+
+
+def test_a_run_holds_everything(trained):
+    names = {p.name for p in trained.path.iterdir()} - {"evaluation", "export"}  # of other tests
+    assert names == {
+        "recipe.yaml",
+        "environment.json",
+        "labels.txt",
+        "train.log",
+        "metrics.jsonl",
+        "curves.png",
+        "tensorboard",
+        "checkpoints",
+        "model.keras",
+    }
+    assert trained.finished and trained.class_names == tuple("0123456789")
+    environment = json.loads((trained.path / "environment.json").read_text())
+    assert environment["keras"] == keras.__version__ and environment["replicas"] == 1
+
+
+def test_the_resolved_recipe_is_the_recipe(trained):
+    assert load_recipe(trained.recipe_file) == load_recipe(trained.path.parent / "tiny.yaml")
+
+
+def test_there_is_one_line_and_one_object_an_epoch(trained):
+    rows = trained.history()
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert [row["step"] for row in rows] == [4, 8]  # 288 images of 20 % of train, batches of 64
+    assert all(0 <= row[key] <= 1 for row in rows for key in ("top1", "val_top1"))
+    log = (trained.path / "train.log").read_text().splitlines()
+    assert len(log) == 3 and log[1].startswith("epoch   1/2  loss ") and "images/s" in log[1]
+    assert list((trained.path / "tensorboard").glob("events*"))
+
+
+def test_the_saved_model_is_plain_keras_with_the_best_weights(trained):
+    best = np.load(trained.best_checkpoint)
+    saved = weights_of(trained)
+    kept = [best[name] for name in best.files if name != "meta"]
+    assert all((a == b).all() for a, b in zip(saved, kept, strict=True))
+    model = keras.models.load_model(trained.model_file)
+    assert type(model).__module__.startswith("keras.") and not model.compiled
+
+
+def test_training_learns(tiny_recipe, tmp_path):
+    recipe = load_recipe(tiny_recipe, ["train.epochs=8", "train.batch_size=32", "data.train=train[:60%]"])
+    rows = kcls.train(recipe, out=tmp_path / "run").history()
+    assert rows[-1]["loss"] < rows[0]["loss"] / 2
+    assert rows[-1]["val_top1"] > 0.5  # chance is 0.1
+
+
+def test_another_seed_gives_other_weights(tiny_recipe, tmp_path, trained):
+    other = kcls.train(
+        load_recipe(tiny_recipe, ["train.seed=1", "train.epochs=1", "optimizer.warmup_epochs=0"]),
+        out=tmp_path / "other",
+    )
+    assert any((a != b).any() for a, b in zip(weights_of(trained), weights_of(other), strict=True))
+
+
+DROPOUT = ["model.drop_rate=0.3", "model.options.drop_path_rate=0.2", "augment.rotation=20"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run with every source of randomness that was never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "tiny.yaml").write_text(TINY_RECIPE)
+    return kcls.train(load_recipe(folder / "tiny.yaml", DROPOUT), out=folder / "run")
+
+
+@pytest.mark.parametrize(("step", "saved"), [(1, 2), (4, 4)], ids=["within an epoch", "between epochs"])
+def test_a_stopped_and_resumed_run_ends_with_the_same_bits(whole, tmp_path, monkeypatch, step, saved):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step)
+        with pytest.raises(Interrupted, match=rf"SIGTERM: saved at step {saved} of 8; .*--resume"):
+            kcls.train(whole.recipe, out=tmp_path / "stopped")
+    resumed = kcls.train(resume=True, out=tmp_path / "stopped")
+    assert all((a == b).all() for a, b in zip(weights_of(whole), weights_of(resumed), strict=True))
+    same = ("epoch", "step", "loss", "top1", "val_loss", "val_top1", "best")
+    for a, b in zip(whole.history(), resumed.history(), strict=True):
+        assert {k: a[k] for k in same} == {k: b[k] for k in same}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_leaves_130_and_sigterm_143(tiny_recipe, tmp_path, monkeypatch, cli, number, code):
+    interrupt_at(monkeypatch, 2, number)
+    outcome = cli("train", tiny_recipe, "--out", tmp_path / "run")
+    assert outcome.code == code and "saved at step 3 of 8" in outcome.err
+    assert signal.getsignal(number) is not None and not (tmp_path / "run" / "model.keras").exists()
+
+
+@pytest.fixture
+def unfinished(trained, tmp_path):
+    """A run that was killed before its end."""
+    path = tmp_path / "run"
+    shutil.copytree(trained.path, path, ignore=shutil.ignore_patterns("model.keras"))
+    return kcls.Run(path)
+
+
+def test_a_resume_with_a_changed_recipe_names_the_keys(tiny_recipe, unfinished):
+    with pytest.raises(RecipeError, match=r"differs from that of run .*: optimizer.lr: 0.1 -> 0.2; train.seed: 0 -> 3"):
+        kcls.train(load_recipe(tiny_recipe, ["optimizer.lr=0.2", "train.seed=3"]), out=unfinished.path, resume=True)
+
+
+def test_a_finished_run_cannot_be_resumed(trained):
+    with pytest.raises(KclsError, match="already finished: 2 of 2 epochs"):
+        kcls.train(resume=True, out=trained.path)
+
+
+def test_a_run_without_a_checkpoint_cannot_be_resumed(unfinished):
+    unfinished.last_checkpoint.unlink()
+    with pytest.raises(KclsError, match="has no checkpoint yet"):
+        kcls.train(resume=True, out=unfinished.path)
+
+
+def test_a_damaged_checkpoint_is_told_and_kept(unfinished):
+    damaged = unfinished.last_checkpoint.read_bytes()[:1000]
+    unfinished.last_checkpoint.write_bytes(damaged)
+    with pytest.raises(KclsError, match=r"last\.npz is damaged"):
+        kcls.train(resume=True, out=unfinished.path)
+    assert unfinished.last_checkpoint.read_bytes() == damaged
+
+
+def test_a_run_is_never_overwritten_without_force(tiny_recipe, tmp_path, trained):
+    before = trained.model_file.read_bytes()
+    with pytest.raises(KclsError, match="is finished; --force replaces it"):
+        kcls.train(tiny_recipe, out=trained.path)
+    assert trained.model_file.read_bytes() == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(KclsError, match="exists and is not a run"):
+        kcls.train(tiny_recipe, out=tmp_path / "mine", force=True)
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_force_replaces_a_run(tiny_recipe, unfinished):
+    with pytest.raises(KclsError, match="is not finished: --resume goes on with it; --force replaces it"):
+        create_run(load_recipe(tiny_recipe), "tiny", ("a", "b"), unfinished.path, force=False)
+    run = create_run(load_recipe(tiny_recipe), "tiny", ("a", "b"), unfinished.path, force=True)
+    assert sorted(p.name for p in run.path.iterdir()) == ["labels.txt", "recipe.yaml"]
+
+
+def test_runs_are_numbered_under_the_recipes_name(tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("KCLS_RUNS", str(tmp_path / "runs"))
+    with pytest.raises(KclsError, match=r"no run in .*runs; `kcls train recipe\.yaml` makes one"):
+        kcls.newest_run()
+    runs = [create_run(load_recipe(tiny_recipe), "tiny", ("a", "b"), None, force=False) for _ in range(11)]
+    assert [run.path.relative_to(tmp_path).as_posix() for run in (runs[0], runs[10])] == [
+        "runs/tiny/1",
+        "runs/tiny/11",
+    ]
+    assert kcls.newest_run() == runs[10]
+    with pytest.raises(KclsError, match=r"no finished run of recipe 'tiny' in .*runs"):
+        kcls.newest_run("tiny", finished=True)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step(tiny_recipe, tmp_path):
+    recipe = load_recipe(tiny_recipe, ["optimizer.lr=1e30", "optimizer.warmup_epochs=0"])
+    with pytest.raises(KclsError, match=r"the loss is (nan|inf) at step [2-4] \(epoch 1, step [2-4] of 4\), learning"):
+        kcls.train(recipe, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_nothing_is_written_when_the_recipe_cannot_be_carried_out(tiny_recipe, tmp_path):
+    bad = {
+        "model.name=resnett20": (RecipeError, "unknown model 'resnett20'; did you mean 'resnet20'"),
+        "model.options.widht=4": (RecipeError, "no option 'widht'; did you mean 'width'"),
+        "train.batch_size=1000": (DataError, "batch_size is 1000, but split 'train' has only 288"),
+        "data.test=tset": (DataError, "digits has no split 'tset'"),
+    }
+    for override, (kind, words) in bad.items():
+        with pytest.raises(kind, match=words):
+            kcls.train(load_recipe(tiny_recipe, [override]), out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_bfloat16_trains_and_saves_a_float32_model(tiny_recipe, tmp_path):
+    run = kcls.train(load_recipe(tiny_recipe, ["train.precision=mixed_bfloat16"]), out=tmp_path / "run")
+    model = keras.models.load_model(run.model_file)
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    assert all(np.isfinite(row["loss"]) for row in run.history())
+
+
+def test_an_image_that_breaks_in_the_middle_of_a_training_is_named(folder_recipe, flat_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("kcls.data.sources.MEMORY_LIMIT", 0)
+    for path in sorted((flat_folder / "red").iterdir())[:40]:
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"of 60 images of split 'train' cannot be decoded; remove or repair them:\n"):
+        kcls.train(folder_recipe, out=tmp_path / "run")
+
+
+def test_a_checkpoint_is_whole_even_if_the_process_is_killed_while_it_is_written(tmp_path, python):
+    variables = [keras.Variable(np.zeros(2_000_000, "float32"))]
+    save_checkpoint(tmp_path / "c.npz", variables, {"step": 1})
+    code = """if True:
+        import os, sys, threading, time, numpy as np
+        from kcls.training.checkpoint import save_checkpoint
+        class V:
+            path = "variable"
+            def numpy(self):
+                return np.ones(2_000_000, "float32")
+        threading.Timer(float(sys.argv[2]), lambda: os.kill(os.getpid(), 9)).start()
+        while True:
+            save_checkpoint(__import__("pathlib").Path(sys.argv[1]), [V()], {"step": 2})
+    """
+    for delay in (0.02, 0.05):
+        assert python(code, tmp_path / "c.npz", delay, KERAS_BACKEND="tensorflow").returncode == -9
+        with np.load(tmp_path / "c.npz") as file:
+            assert len({float(v) for v in file[next(n for n in file.files if n != "meta")][[0, -1]]}) == 1
+        time.sleep(0.01)

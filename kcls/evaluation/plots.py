@@ -1,0 +1,34 @@
+"""Pictures of an evaluation."""
+
+from pathlib import Path
+
+import numpy as np
+
+from kcls.files import replacing
+
+MOST_NAMES = 60  # class names on an axis; more cannot be read
+MOST_COUNTS = 25  # classes up to which each field shows its count
+
+
+def plot_confusion(confusion: np.ndarray, class_names: tuple[str, ...], title: str, path: Path) -> None:
+    """Draws a confusion matrix (rows: true class) to a PNG file; the colour is the share of the row."""
+    from matplotlib.figure import Figure
+
+    classes = len(class_names)
+    side = min(max(4.5, 0.42 * classes + 2), 16)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axis = figure.subplots()
+    totals = confusion.sum(1, keepdims=True)
+    shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
+    picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(picture, label="share of the true class", shrink=0.8)
+    if classes <= MOST_NAMES:
+        axis.set_xticks(range(classes), class_names, rotation=90 if max(map(len, class_names)) > 3 else 0)
+        axis.set_yticks(range(classes), class_names)
+    if classes <= MOST_COUNTS:
+        for row, column in zip(*np.nonzero(confusion), strict=True):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axis.text(column, row, confusion[row, column], ha="center", va="center", color=colour, fontsize="small")
+    axis.set(title=title, xlabel="predicted", ylabel="true")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)

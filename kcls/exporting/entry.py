@@ -1,0 +1,147 @@
+"""The export of a run: write each file under a temporary name, try it, and only then put it in its place."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from kcls.artifact import LABELS_NAME, KerasClassifier, SavedModelClassifier, TFLiteClassifier
+from kcls.data.sources import open_split
+from kcls.errors import KclsError, RecipeError, near
+from kcls.exporting.gate import HeldOut, inspect
+from kcls.exporting.saved_model import write_saved_model
+from kcls.exporting.tflite import make_tflite
+from kcls.files import replacing, write_json, write_text
+from kcls.recipe import ExportSection, Recipe
+from kcls.run import Run, newest_run, open_run
+
+Quantize = Literal["none", "float16", "dynamic", "int8"]
+_FILE_NAMES = {"none": "float32", "float16": "float16", "dynamic": "dynamic_int8", "int8": "int8"}
+
+
+def export(
+    run: Run | str | Path | None = None,
+    formats: Sequence[str] | None = None,
+    *,
+    quantize: Quantize | None = None,
+    max_drop: float | None = None,
+) -> list[dict[str, Any]]:
+    """Exports a finished run to ``export/`` in its folder; a file that fails its gate is not kept.
+
+    Args:
+        run: the run; None is the newest finished one.
+        formats: ``saved_model``, ``tflite`` or both; None is what the recipe states.
+        quantize: of TFLite: ``none``, ``float16``, ``dynamic`` or ``int8``; None is what the recipe states.
+        max_drop: top-1, a fraction, that a quantized file may lose; None is what the recipe states, else 0.01.
+
+    Returns:
+        A report for each file: ``format``, ``path``, ``quantize``, ``size_bytes`` and what ``inspect`` found. They
+        are written to ``export/report.json`` too.
+
+    Raises:
+        RecipeError: no formats, or an unknown one.
+        KclsError: no such run, it is not finished, or the conversion failed.
+        GateError: a file is not as good as the model.
+    """
+    run = newest_run(finished=True) if run is None else run if isinstance(run, Run) else open_run(run)
+    run.require_finished()
+    recipe = run.recipe
+    options = _options(recipe.export, formats, quantize, max_drop)
+    classifier = KerasClassifier(run)
+    held_out = HeldOut(recipe.data, classifier)
+    folder = run.path / "export"
+    write_text(folder / LABELS_NAME, "".join(f"{name}\n" for name in run.class_names))
+    reports = []
+    for format in dict.fromkeys(options.formats):
+        if format == "saved_model":
+            report = _saved_model(classifier, folder / "saved_model", held_out)
+        else:
+            name = f"{recipe.model.name}_{_FILE_NAMES[options.quantize]}.tflite"
+            report = _tflite(classifier, folder / name, recipe, options, held_out)
+        reports.append(report)
+        _add_report(folder / "report.json", report)
+    return reports
+
+
+def _options(
+    stated: ExportSection | None, formats: Sequence[str] | None, quantize: str | None, max_drop: float | None
+) -> ExportSection:
+    """What to do: what was asked for, then what the recipe states."""
+    formats = tuple(formats or (stated.formats if stated else ()))
+    known = ("saved_model", "tflite")
+    for format in formats:
+        if format not in known:
+            raise RecipeError(f"unknown format {format!r}{near(format, known)}; known: {', '.join(known)}")
+    if not formats:
+        raise RecipeError("the recipe has no export section: say what to write, --saved-model, --tflite or both")
+    if quantize is not None and quantize not in _FILE_NAMES:
+        raise RecipeError(
+            f"unknown quantize {quantize!r}{near(quantize, _FILE_NAMES)}; known: {', '.join(_FILE_NAMES)}"
+        )
+    if quantize is not None and "tflite" not in formats:
+        raise RecipeError(f"quantize {quantize!r} has no effect without format tflite")
+    if max_drop is not None and not 0 <= max_drop <= 1:
+        raise RecipeError(f"max_drop is a fraction from 0 to 1, not {max_drop}")
+    base = stated or ExportSection(formats=formats)  # type: ignore[arg-type]
+    changes: dict[str, Any] = {"formats": formats, "quantize": quantize or base.quantize}
+    if max_drop is not None:
+        changes["max_drop"] = max_drop
+    return base.model_copy(update=changes)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """``replacing``, with TensorFlow's errors for a disk that cannot be written told as kcls tells them."""
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+    except tf.errors.OpError as error:
+        raise KclsError(f"cannot write {path}: {error.message}") from None
+
+
+def _saved_model(classifier: KerasClassifier, path: Path, held_out: HeldOut) -> dict[str, Any]:
+    with _writing(path) as temporary:
+        write_saved_model(classifier.model, classifier.class_names, classifier.preprocess, temporary)
+        found = inspect(SavedModelClassifier(temporary), held_out, exact=True, max_drop=0)
+        size = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
+    return {"format": "saved_model", "path": str(path), "quantize": "none", "size_bytes": size, **found}
+
+
+def _tflite(
+    classifier: KerasClassifier, path: Path, recipe: Recipe, options: ExportSection, held_out: HeldOut
+) -> dict[str, Any]:
+    calibration = list(_calibration(recipe, options.calibration_images)) if options.quantize == "int8" else []
+    with _writing(path) as temporary:
+        contents = make_tflite(
+            classifier.model, classifier.class_names, classifier.preprocess, options.quantize, calibration
+        )
+        temporary.write_bytes(contents)
+        exact = options.quantize == "none"
+        found = inspect(TFLiteClassifier(temporary, threads=1), held_out, exact=exact, max_drop=options.max_drop)
+    report = {
+        "format": "tflite",
+        "path": str(path),
+        "quantize": options.quantize,
+        "size_bytes": len(contents),
+    }
+    if calibration:
+        report["calibration_images"] = len(calibration)
+    return {**report, **found}
+
+
+def _calibration(recipe: Recipe, count: int) -> Iterator[np.ndarray]:
+    """Training images as evaluation would see them, drawn with the run's seed."""
+    split = open_split(recipe.data, "train")
+    examples = split.examples((recipe.train.seed, 0)).take(count)
+    yield from (image for _, image, _ in examples.as_numpy_iterator())
+
+
+def _add_report(path: Path, report: dict[str, Any]) -> None:
+    """Puts a file's report in the place of its last one; its path is from the report's folder, which may move."""
+    report = {**report, "path": Path(report["path"]).name}
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    write_json(path, [row for row in rows if row["path"] != report["path"]] + [report])

@@ -1,0 +1,46 @@
+"""SavedModel: raw images or encoded files in, labels and probabilities out, preprocessing in the graph."""
+
+import json
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from kcls.artifact import CONFIG_NAME, LABELS_NAME
+from kcls.data.decode import decode_tensor
+from kcls.data.preprocess import Preprocess
+
+
+def write_saved_model(model: keras.Model, class_names: tuple[str, ...], preprocess: Preprocess, folder: Path) -> None:
+    """Writes ``model`` to ``folder`` with two signatures.
+
+    Both return ``labels`` (B, C) and ``probabilities`` (B, C), the most probable class first.
+
+    - ``serving_default``: ``images``, uint8 (B, H, W, 3), RGB, any size.
+    - ``encoded``: ``images``, strings (B,), the bytes of JPEG, PNG, GIF, BMP or WebP files; each may have its size.
+    """
+    names = tf.constant(class_names)
+
+    def answer(squares):
+        probabilities = tf.nn.softmax(model(tf.cast(squares, tf.float32), training=False))
+        probabilities, order = tf.math.top_k(probabilities, k=len(class_names))
+        return {"labels": tf.gather(names, order), "probabilities": probabilities}
+
+    square = tf.TensorSpec((preprocess.image_size, preprocess.image_size, 3), tf.uint8)
+
+    def from_images(images):
+        return answer(tf.map_fn(preprocess.tensor, images, fn_output_signature=square))
+
+    def from_encoded(images):
+        return answer(tf.map_fn(lambda b: preprocess.tensor(decode_tensor(b)), images, fn_output_signature=square))
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    raw = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
+    archive.add_endpoint("serving_default", from_images, input_signature=[raw])
+    archive.add_endpoint("encoded", from_encoded, input_signature=[tf.TensorSpec((None,), tf.string, name="images")])
+    archive.write_out(str(folder), verbose=False)
+    extra = folder / "assets.extra"
+    extra.mkdir()
+    (extra / LABELS_NAME).write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
+    (extra / CONFIG_NAME).write_text(json.dumps({"preprocess": preprocess.to_dict()}), encoding="utf-8")

@@ -100,9 +100,26 @@ class DataSection(Section):
     def _consistent(self):
         if self.source == "folder" and not self.path:
             raise ValueError("source 'folder' needs path: the folder that holds the images")
+        for role in ("val", "test"):
+            if _overlap(self.train, getattr(self, role) or ""):
+                raise ValueError(f"train ({self.train}) and {role} ({getattr(self, role)}) share images")
         if min(self.std) <= 0:
             raise ValueError(f"std must be above 0 in every channel, not {list(self.std)}")
         return self
+
+
+def _overlap(a: str, b: str) -> bool:
+    """Whether two splits of the form name or name[from:to] certainly share images."""
+    form = re.compile(r"(\w+)(?:\[(\d*)(%?):(\d*)(%?)\])?")
+    x, y = (form.fullmatch(split.replace(" ", "")) for split in (a, b))
+    if not x or not y or x[1] != y[1]:
+        return False
+    if "" in (x[0][len(x[1]) :], y[0][len(y[1]) :]):
+        return True  # one of them is the whole
+    if {x[3], x[5]} - {""} != {y[3], y[5]} - {""}:
+        return False  # percent and counts cannot be compared here
+    (low, high), (other_low, other_high) = ((int(m[2] or 0), int(m[4] or 10**12)) for m in (x, y))
+    return low < other_high and other_low < high
 
 
 class AugmentSection(Section):

@@ -595,3 +595,29 @@ def test_changed_keys_name_what_is_new_and_what_is_gone(load):
 
 def test_equal_recipes_have_no_changed_keys(load):
     assert changed_keys(load(), load(load().to_yaml())) == []
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "shared"),
+    [
+        ("train[:90%]", "train[90%:]", False),
+        ("train[:90%]", "train[80%:]", True),
+        ("train", "train[90%:]", True),
+        ("train", "train", True),
+        ("train", "test", False),
+        ("train[10%:20%]", "train[:10%]", False),
+        ("train[:1000]", "train[999:]", True),
+        ("train[:1000]", "train[1000:]", False),
+        ("train[:1000]", "train[90%:]", False),  # cannot be known here
+    ],
+)
+def test_splits_that_share_images_with_the_training_are_refused(tmp_path, train, val, shared):
+    text = (Path(__file__).parent.parent / "recipes" / "digits.yaml").read_text()
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    overrides = [f"data.train={train}", f"data.val={val}", "data.test=null"]
+    if shared:
+        with pytest.raises(RecipeError, match=r"train \(.*\) and val \(.*\) share images"):
+            load_recipe(path, overrides)
+    else:
+        load_recipe(path, overrides)

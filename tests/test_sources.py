@@ -42,7 +42,7 @@ def test_a_data_set_of_texts_is_refused(tiny_recipe, tmp_path, monkeypatch):
     builder.download_and_prepare()
     monkeypatch.setattr(tfds, "builder", lambda *_, **__: builder)
     with pytest.raises(DataError, match="not for image classification: its features are id"):
-        open_(tiny_recipe, "train", "data.source=dummy_dataset", "data.train=train")
+        open_(tiny_recipe, "train", "data.source=dummy_dataset", "data.train=train", "data.val=val")
 
 
 def test_a_real_tensorflow_data_set_is_downloaded_when_allowed_and_read(tiny_recipe, tmp_path, monkeypatch):
@@ -95,7 +95,7 @@ def test_every_undecodable_file_of_a_folder_is_named_with_its_reason(
     if not in_memory:
         monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
     with pytest.raises(DataError) as caught:
-        split = open_(folder_recipe, "train", "data.train=all", "data.val=all", "data.test=null")
+        split = open_(folder_recipe, "train", "data.train=all", "data.val=val", "data.test=null")
         reading(split, lambda: list(split.examples()))
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("3 of 103 images of split 'train' cannot be decoded")
@@ -114,4 +114,6 @@ def test_odd_but_whole_images_are_trained_on(folder_recipe, flat_folder):
     picture.convert("RGBA").save(flat_folder / "red" / "alpha.png")
     Image.fromarray(random.integers(0, 2**16, (9, 14), dtype=np.uint16)).save(flat_folder / "red" / "sixteen.png")
     picture.save(flat_folder / "red" / "moving.gif", save_all=True, append_images=[picture.rotate(90)])
-    assert len(list(open_(folder_recipe, "train", "data.train=all").examples())) == 105
+    assert (
+        len(list(open_(folder_recipe, "train", "data.train=all", "data.val=val", "data.test=null").examples())) == 105
+    )

@@ -6,8 +6,11 @@
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from kcls.errors import RecipeError, near
 
 FILE = Path(__file__).with_name("catalogue.json")
 
@@ -15,6 +18,25 @@ FILE = Path(__file__).with_name("catalogue.json")
 def read_catalogue() -> list[dict[str, Any]]:
     """One object a variant: name, image_size, num_classes, options, trainable_params, gmacs, builder, paper."""
     return json.loads(FILE.read_text(encoding="utf-8"))
+
+
+def check_model(name: str, options: Mapping[str, Any]) -> None:
+    """Raises a RecipeError if kcls has no such variant, or it does not take these options."""
+    rows = {row["name"]: row for row in read_catalogue()}
+    if name not in rows:
+        raise RecipeError(f"unknown model {name!r}{near(name, rows) or '; `kcls models` lists them'}")
+    check_options(name, options, rows[name]["free_options"])
+
+
+def check_options(name: str, options: Mapping[str, Any], types: Mapping[str, str]) -> None:
+    """Raises a RecipeError for an option that is not among ``types``, or whose value is not of its type."""
+    for option, value in options.items():
+        if option not in types:
+            known = ", ".join(types) or "none"
+            raise RecipeError(f"model {name!r} has no option {option!r}{near(option, types)} (its options: {known})")
+        came = type(value).__name__
+        if came != types[option] and (came, types[option]) != ("int", "float"):
+            raise RecipeError(f"model {name!r}: option {option!r} takes {types[option]}, not {value!r}")
 
 
 def make_row(name: str) -> dict[str, Any]:

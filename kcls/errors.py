@@ -5,7 +5,8 @@ without a traceback and leaves with ``exit_code``.
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
+from os.path import commonprefix
 
 
 class KclsError(ValueError):
@@ -42,5 +43,9 @@ class Interrupted(KclsError):
 
 def near(name: str, known: Iterable[str]) -> str:
     """Returns "; did you mean 'resnet20'?" if ``known`` holds a near name, else an empty string."""
-    matches = get_close_matches(str(name), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    matches = get_close_matches(str(name), list(known), n=5, cutoff=0.6)
+    if not matches:
+        return ""
+    # Of names that are equally near, the one that begins alike.
+    best = max(matches, key=lambda m: (SequenceMatcher(None, m, name).ratio(), len(commonprefix([m, name]))))
+    return f"; did you mean {best!r}?"

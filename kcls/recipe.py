@@ -20,7 +20,7 @@ from kcls.yaml_lines import dump_yaml, parse_yaml
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-Channels = Annotated[tuple[float, float, float], Field(strict=False)]
+Channels = Annotated[tuple[Fraction, Fraction, Fraction], Field(strict=False)]
 
 
 def _number(value: Any) -> int | float | bool:
@@ -79,7 +79,7 @@ class DataSection(Section):
     train: str
     val: str
     test: str | None = None
-    split_seed: int = 0
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     image_size: Annotated[int, Field(ge=8, le=4096)]
     fit: Literal["crop", "pad", "stretch"] = "crop"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -100,26 +100,29 @@ class DataSection(Section):
     def _consistent(self):
         if self.source == "folder" and not self.path:
             raise ValueError("source 'folder' needs path: the folder that holds the images")
-        for role in ("val", "test"):
-            if _overlap(self.train, getattr(self, role) or ""):
-                raise ValueError(f"train ({self.train}) and {role} ({getattr(self, role)}) share images")
+        for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+            x, y = getattr(self, a), getattr(self, b)
+            if y and _overlap(x, y, union=None if self.source == "folder" else "all"):
+                raise ValueError(f"{a} ({x}) and {b} ({y}) share images")
         if min(self.std) <= 0:
             raise ValueError(f"std must be above 0 in every channel, not {list(self.std)}")
         return self
 
 
-def _overlap(a: str, b: str) -> bool:
-    """Whether two splits of the form name or name[from:to] certainly share images."""
-    form = re.compile(r"(\w+)(?:\[(\d*)(%?):(\d*)(%?)\])?")
-    x, y = (form.fullmatch(split.replace(" ", "")) for split in (a, b))
-    if not x or not y or x[1] != y[1]:
+_SPLIT = re.compile(r"(\w[\w.-]*)(?:\[(\d*)(%?):(\d*)(%?)\])?")
+
+
+def _overlap(a: str, b: str, union: str | None) -> bool:
+    """Whether two splits of the form name or name[from:to] certainly share images; ``union`` names all of them."""
+    x, y = (_SPLIT.fullmatch(split.replace(" ", "")) for split in (a, b))
+    if not x or not y or (x[1] != y[1] and union not in (x[1], y[1])):
         return False
-    if "" in (x[0][len(x[1]) :], y[0][len(y[1]) :]):
+    if x[1] != y[1] or not (x[2] or x[4]) or not (y[2] or y[4]):
         return True  # one of them is the whole
     if {x[3], x[5]} - {""} != {y[3], y[5]} - {""}:
         return False  # percent and counts cannot be compared here
     (low, high), (other_low, other_high) = ((int(m[2] or 0), int(m[4] or 10**12)) for m in (x, y))
-    return low < other_high and other_low < high
+    return max(low, other_low) < min(high, other_high)
 
 
 class AugmentSection(Section):
@@ -182,20 +185,26 @@ class TrainSection(Section):
 class ExportSection(Section):
     """What ``kcls train`` exports at its end, and the default of ``kcls export``.
 
-    ``max_drop``: the top-1 (a fraction) that a file may lose against the model before it is refused.
+    A quantized file is refused if it loses more than ``max_drop`` of the model's top-1, or gives the model's answer
+    for less than ``min_agreement`` of the held-out images; both are fractions.
     ``calibration_images``: how many training images set the ranges of int8.
     """
 
     formats: Annotated[tuple[Literal["saved_model", "tflite"], ...], Field(strict=False)]
     quantize: Literal["none", "float16", "dynamic", "int8"] = "none"
     max_drop: Fraction = 0.01
+    min_agreement: Fraction = 0.9
     calibration_images: Annotated[int, Field(ge=1)] = 256
 
     def idle(self):
         """See ``Section.idle``."""
         if "tflite" not in self.formats:
-            return dict.fromkeys(("quantize", "calibration_images"), "without format 'tflite'")
-        return {} if self.quantize == "int8" else {"calibration_images": "unless quantize is 'int8'"}
+            gate = ("quantize", "calibration_images", "max_drop", "min_agreement")
+            return dict.fromkeys(gate, "without format 'tflite'")
+        fields = {} if self.quantize == "int8" else {"calibration_images": "unless quantize is 'int8'"}
+        if self.quantize == "none":
+            fields |= dict.fromkeys(("max_drop", "min_agreement"), "without quantize: a float file must be exact")
+        return fields
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -288,7 +297,7 @@ def _override(values: dict, override: str) -> tuple:
     path = tuple(key.strip().split("."))
     if not equals or not all(path):
         raise RecipeError(f"--set {override}: expected section.key=value, such as optimizer.lr=0.05")
-    value, _ = parse_yaml(text or "null", f"--set {override}")
+    value, _ = parse_yaml(text.strip() or "null", f"--set {override}")
     section = _field(path[:-1])
     if value is None and section and path[-1] not in section.model_fields:  # it would have no effect
         raise RecipeError(f"--set {override}: unknown key {key!r}{near(path[-1], section.model_fields)}")

@@ -1,4 +1,4 @@
-"""YAML with line numbers, without two traps of YAML 1.1: ``1e-3`` is a number, and a key given twice is an error."""
+"""YAML with line numbers and without the traps of YAML 1.1: numbers are decimal, a key given twice is an error."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ from kcls.errors import RecipeError
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 but for two traps: ``1e-3`` is a number, and a key given twice is an error."""
+    """Refuses a key that is given twice."""
 
     def construct_mapping(self, node, deep=False):
         seen: dict[str, int] = {}
@@ -30,12 +30,25 @@ class _Dumper(yaml.SafeDumper):
     """Quotes what ``_Loader`` would read as a number."""
 
 
+# Numbers are decimal: 010 is not 8, 1:30 is not 90, and 1e-3 is a number.
+_NUMBERS = {
+    "tag:yaml.org,2002:int": r"[-+]?\d+$",
+    "tag:yaml.org,2002:float": r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$|[-+]?\.inf$|\.nan$",
+}
 for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-        list("-+.0123456789"),
-    )
+    _kind.yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in forms if tag not in _NUMBERS]
+        for first, forms in _kind.yaml_implicit_resolvers.items()
+    }
+    for _tag, _form in _NUMBERS.items():
+        _kind.add_implicit_resolver(_tag, re.compile(_form), list("-+.0123456789"))
+
+
+def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
 
 
 def parse_yaml(text: str, name: str) -> tuple[Any, dict[tuple, int]]:

@@ -69,7 +69,7 @@ def test_a_row_that_does_not_fit_the_builder_is_refused(table, row, reason):
 
 
 def test_only_plain_numbers_are_free_options():
-    assert get_variant("resnet50").free_options == ["width", "drop_path_rate"]
+    assert get_variant("resnet50").free_options == {"width": "int", "drop_path_rate": "float"}
 
 
 def test_an_unknown_model_gives_the_near_name():

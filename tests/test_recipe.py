@@ -589,6 +589,8 @@ def test_changed_keys_name_what_is_new_and_what_is_gone(load):
     assert changed_keys(load(), new) == [
         "data.test: None -> test",
         "export.quantize: int8 -> none",
+        "export.max_drop: 0.01 -> None",
+        "export.min_agreement: 0.9 -> None",
         "export.calibration_images: 256 -> None",
     ]
 
@@ -605,6 +607,9 @@ def test_equal_recipes_have_no_changed_keys(load):
         ("train", "train[90%:]", True),
         ("train", "train", True),
         ("train", "test", False),
+        ("all[:80%]", "test", True),
+        ("my-set[:80%]", "my-set[70%:]", True),
+        ("train[:]", "train[60%:]", True),
         ("train[10%:20%]", "train[:10%]", False),
         ("train[:1000]", "train[999:]", True),
         ("train[:1000]", "train[1000:]", False),

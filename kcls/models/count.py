@@ -17,11 +17,7 @@ def gmacs(model: keras.Model) -> float:
 
 
 def _macs(layer) -> int:
-    if isinstance(layer, layers.Dense):
-        positions = prod(layer.output.shape[1:-1])
-        return positions * prod(layer.kernel.shape)
-    if isinstance(layer, layers.DepthwiseConv2D):
-        return prod(layer.output.shape[1:-1]) * prod(layer.kernel.shape)
-    if isinstance(layer, layers.Conv2D):  # kernel: height, width, input channels of one group, filters
+    if isinstance(layer, layers.Dense | layers.Conv2D | layers.DepthwiseConv2D):
+        # Every value of the kernel is used once at each position of the output.
         return prod(layer.output.shape[1:-1]) * prod(layer.kernel.shape)
     return 0

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from kcls.catalogue import check_options
 from kcls.errors import RecipeError, near
 
 Head = Callable[[Any, int], Any]
@@ -29,10 +30,11 @@ class Variant:
     num_classes: int
 
     @property
-    def free_options(self) -> list[str]:
-        """Names of the builder's options that take a plain number, so that a recipe can set them."""
+    def free_options(self) -> dict[str, str]:
+        """The builder's options that take a plain number, so that a recipe can set them, with their types."""
         parameters = inspect.signature(self.builder).parameters.values()
-        return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.annotation in (int, float, bool)]
+        kinds = (int, float, bool)
+        return {p.name: p.annotation.__name__ for p in parameters if p.annotation in kinds}
 
 
 _VARIANTS: dict[str, Variant] = {}
@@ -117,12 +119,7 @@ def create_model(
         RecipeError: unknown name or option (the nearest is given), or a value out of range.
     """
     variant = get_variant(name)
-    for option in options:
-        if option not in variant.free_options:
-            known = ", ".join(variant.free_options) or "none"
-            hint = near(option, variant.free_options)
-            raise RecipeError(f"model {name!r} has no option {option!r}{hint} (its options: {known})")
-        _check_type(variant, option, options[option])
+    check_options(name, options, variant.free_options)
     image_size = variant.image_size if image_size is None else image_size
     if image_size < 1:
         raise RecipeError(f"image_size is in pixels, 1 or more, not {image_size}")
@@ -154,9 +151,3 @@ def normalize(image, mean: Sequence[float] | None, std: Sequence[float] | None):
     offset = [-m / s for m, s in zip(mean, std, strict=True)]
     # In bfloat16 the rounded scale and offset would shift the pixels by up to two of their 256 values.
     return layers.Rescaling(scale, offset, dtype="float32", name="normalize")(image)
-
-
-def _check_type(variant: Variant, option: str, value: Any) -> None:
-    kind = inspect.signature(variant.builder).parameters[option].annotation
-    if type(value) is not kind and not (kind is float and type(value) is int):
-        raise RecipeError(f"model {variant.name!r}: option {option!r} takes {kind.__name__}, not {value!r}")

@@ -17,16 +17,18 @@ KERNELS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 
 def square(image, image_size, fit, crop_fraction, interpolation):
     """An image -> uint8 (1, image_size, image_size, 3), as the model saw its training images."""
-    width, height, size = image.width, image.height, image_size
+    if image.format in ("JPEG", "MPO"):
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit grey
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    image, size = image.convert("RGB"), image_size
+    part, target = image.size, (size, size)
     if fit == "pad":
-        longest = max(width, height)
-        target = max(round(width * size / longest), 1), max(round(height * size / longest), 1)
-        part = width, height
+        target = tuple(max(round(side * size / max(part)), 1) for side in part)
     else:
-        target = size, size
-        sides = (min(width, height),) * 2 if fit == "crop" else (width, height)
+        sides = (min(part),) * 2 if fit == "crop" else part
         part = tuple(side * crop_fraction for side in sides)
-    left, top = (width - part[0]) / 2, (height - part[1]) / 2
+    left, top = ((whole - kept) / 2 for whole, kept in zip(image.size, part, strict=True))
     box = (left, top, left + part[0], top + part[1])
     bands = [np.asarray(b.convert("F").resize(target, KERNELS[interpolation], box=box)) for b in image.split()]
     canvas = np.full((size, size, 3), 128, np.uint8)
@@ -38,14 +40,13 @@ def square(image, image_size, fit, crop_fraction, interpolation):
 def main(model, *images):
     """Prints the three most probable labels of each image."""
     with zipfile.ZipFile(model) as inside:  # labels and preprocessing travel in the file
-        labels = inside.read("labels.txt").decode().splitlines()
+        labels = inside.read("labels.txt").decode().rstrip("\n").split("\n")
         preprocess = json.loads(inside.read("kcls.json"))["preprocess"]
     interpreter = Interpreter(model)
     interpreter.allocate_tensors()
     input_, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     for path in images:
-        image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-        interpreter.set_tensor(input_["index"], square(image, **preprocess))
+        interpreter.set_tensor(input_["index"], square(Image.open(path), **preprocess))
         interpreter.invoke()
         scores = interpreter.get_tensor(output["index"])[0]
         if scores.dtype == np.uint8:

@@ -3,10 +3,8 @@
 A TFLite file is run by ai-edge-litert, without TensorFlow.
 """
 
-import json
 import os
 import struct
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from kcls import labels
 from kcls.backend import quiet_stderr, require_tensorflow
+from kcls.data.archive import read_config
 from kcls.data.preprocess import Preprocess
 from kcls.errors import KclsError
-from kcls.run import Run, is_run
-
-LABELS_NAME = "labels.txt"  # in a TFLite file and in a SavedModel's assets.extra
-CONFIG_NAME = "kcls.json"  # beside it: what Preprocess needs
+from kcls.run import finished_run, is_run
 
 
 class Classifier(ABC):
@@ -28,59 +25,69 @@ class Classifier(ABC):
 
     Attributes:
         class_names: in the order of the probabilities.
+        batch_size: how many prepared images to hand over at once.
     """
 
     class_names: tuple[str, ...]
+    batch_size = 32
 
     @abstractmethod
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """An RGB Pillow image of any size -> what ``probabilities`` takes."""
+
+    @abstractmethod
+    def probabilities(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """Prepared images -> probabilities float32 (B, C)."""
+
     def classify(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB Pillow images of any size -> probabilities float32 (B, C)."""
+        return self.probabilities([self.prepare(image) for image in images])
 
 
 class SquareClassifier(Classifier):
-    """A classifier that is fed with preprocessed squares."""
+    """A classifier whose prepared images are preprocessed squares, uint8 (S, S, 3)."""
 
     preprocess: Preprocess
 
-    @abstractmethod
-    def probabilities(self, squares: np.ndarray) -> np.ndarray:
-        """Preprocessed images uint8 (B, S, S, 3) -> probabilities float32 (B, C)."""
-
-    def classify(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """See ``Classifier.classify``."""
-        return self.probabilities(np.stack([self.preprocess.pillow(image) for image in images]))
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """See ``Classifier.prepare``."""
+        return self.preprocess.pillow(image)
 
 
 class KerasClassifier(SquareClassifier):
-    """The model of a finished run."""
+    """The finished model of a run, a ``.keras`` file with its class names and preprocessing inside."""
 
-    def __init__(self, run: Run):
-        run.require_finished()
+    def __init__(self, path: Path):
+        self.class_names, self.preprocess = read_config(path)
         require_tensorflow()
         import keras
         import tensorflow as tf
 
+        import kcls.models  # noqa: F401  its layers are then known to Keras
+
         try:
-            self.model = keras.models.load_model(run.model_file, compile=False)
+            self.model = keras.models.load_model(path, compile=False)
         except Exception as error:  # Keras raises many kinds for a damaged file
-            raise KclsError(f"cannot read the model {run.model_file}: {error}") from None
-        self.preprocess = Preprocess.from_recipe(run.recipe.data)
-        self.class_names = run.class_names
+            raise KclsError(f"cannot read the model {path}: {error}") from None
         size = self.preprocess.image_size
         squares = tf.TensorSpec((None, size, size, 3), tf.uint8)  # one trace for any number of images
         self._forward = tf.function(lambda x: self.model(tf.cast(x, tf.float32)), input_signature=[squares])
 
-    def logits(self, squares: np.ndarray) -> np.ndarray:
+    def logits(self, squares: Sequence[np.ndarray]) -> np.ndarray:
         """Preprocessed images uint8 (B, S, S, 3) -> logits float32 (B, C)."""
-        return self._forward(squares).numpy()
+        return self._forward(np.asarray(squares)).numpy()
 
-    def probabilities(self, squares: np.ndarray) -> np.ndarray:
-        """See ``SquareClassifier.probabilities``."""
-        return softmax(self.logits(squares))
+    def probabilities(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """See ``Classifier.probabilities``."""
+        logits = self.logits(prepared)
+        powers = np.exp(logits - logits.max(-1, keepdims=True))
+        return powers / powers.sum(-1, keepdims=True)
 
 
 class SavedModelClassifier(Classifier):
-    """A SavedModel of ``kcls export``; its preprocessing is in its graph."""
+    """A SavedModel of ``kcls export``; its preprocessing is in its graph, so a prepared image has any size."""
+
+    batch_size = 1
 
     def __init__(self, path: Path):
         require_tensorflow()
@@ -89,22 +96,27 @@ class SavedModelClassifier(Classifier):
         try:
             self.model = tf.saved_model.load(str(path))
             self.signature = self.model.signatures["serving_default"]
-            self.class_names = _lines((path / "assets.extra" / LABELS_NAME).read_bytes())
+            names = (path / "assets.extra" / labels.FILE_NAME).read_text(encoding="utf-8")
         except (OSError, KeyError, ValueError) as error:
             raise KclsError(f"{path} is not a SavedModel of kcls: {error}") from None
+        self.class_names = labels.from_text(names)
         self._positions = {name: i for i, name in enumerate(self.class_names)}
 
-    def classify(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """See ``Classifier.classify``."""
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """See ``Classifier.prepare``."""
+        return np.asarray(image)
+
+    def probabilities(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """See ``Classifier.probabilities``."""
+        return np.stack([self._one(image) for image in prepared])
+
+    def _one(self, image: np.ndarray) -> np.ndarray:
         import tensorflow as tf
 
-        return np.stack([self._one(tf.constant(np.asarray(image)[np.newaxis])) for image in images])
-
-    def _one(self, image) -> np.ndarray:
-        answer = self.signature(images=image)
+        answer = self.signature(images=tf.constant(image[np.newaxis]))
+        order = [self._positions[label.decode()] for label in answer["labels"][0].numpy()]
         probabilities = np.zeros(len(self.class_names), np.float32)
-        labels = [label.decode() for label in answer["labels"][0].numpy()]
-        probabilities[[self._positions[label] for label in labels]] = answer["probabilities"][0].numpy()
+        probabilities[order] = answer["probabilities"][0].numpy()
         return probabilities
 
 
@@ -125,15 +137,7 @@ class TFLiteClassifier(SquareClassifier):
             raise KclsError(f"cannot read {path}: {error.strerror}") from None
         if contents[4:8] != b"TFL3":
             raise KclsError(f"{path} is not a TFLite model")
-        try:
-            with zipfile.ZipFile(path) as inside:
-                self.class_names = _lines(inside.read(LABELS_NAME))
-                config = json.loads(inside.read(CONFIG_NAME))
-            self.preprocess = Preprocess(**config["preprocess"])
-        except (zipfile.BadZipFile, KeyError, TypeError, ValueError):
-            raise KclsError(
-                f"{path} holds no labels and preprocessing: it was not made by `kcls export`, or is damaged"
-            ) from None
+        self.class_names, self.preprocess = read_config(path)
         try:
             with quiet_stderr():
                 self.interpreter = Interpreter(model_content=contents, num_threads=threads or os.cpu_count())
@@ -143,9 +147,9 @@ class TFLiteClassifier(SquareClassifier):
         self.input = self.interpreter.get_input_details()[0]
         self.output = self.interpreter.get_output_details()[0]
 
-    def probabilities(self, squares: np.ndarray) -> np.ndarray:
-        """See ``SquareClassifier.probabilities``; one image at a time."""
-        return np.stack([self._one(square) for square in squares])
+    def probabilities(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """See ``Classifier.probabilities``; one image at a time."""
+        return np.stack([self._one(square) for square in prepared])
 
     def _one(self, square: np.ndarray) -> np.ndarray:
         self.interpreter.set_tensor(self.input["index"], square[np.newaxis])
@@ -158,7 +162,7 @@ class TFLiteClassifier(SquareClassifier):
 
 
 def open_artifact(path: str | Path) -> Classifier:
-    """Opens a run's folder, a run's ``model.keras``, a SavedModel's folder or a ``.tflite`` file.
+    """Opens a run's folder, its ``model.keras``, a SavedModel's folder or a ``.tflite`` file.
 
     Raises:
         KclsError: it is none of these, is damaged, or is an unfinished run.
@@ -168,12 +172,10 @@ def open_artifact(path: str | Path) -> Classifier:
         raise KclsError(f"no artifact at {path}")
     if path.suffix == ".tflite":
         return TFLiteClassifier(path)
-    if is_run(path):
-        return KerasClassifier(Run(path))
     if path.suffix == ".keras":
-        if not is_run(path.parent):
-            raise KclsError(f"{path} is not in a run's folder, so its class names and preprocessing are not known")
-        return KerasClassifier(Run(path.parent))
+        return KerasClassifier(path)
+    if is_run(path):
+        return KerasClassifier(finished_run(path).model_file)
     if (path / "saved_model.pb").is_file():
         return SavedModelClassifier(path)
     raise KclsError(f"{path} is not an artifact (a run, a .keras file, a SavedModel or a .tflite file)")
@@ -183,13 +185,3 @@ def is_artifact(path: str | Path) -> bool:
     """Whether the path looks like one: by its name, or by what is in the folder."""
     path = Path(path)
     return path.suffix in (".tflite", ".keras") or is_run(path) or (path / "saved_model.pb").is_file()
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Logits (B, C) -> probabilities (B, C)."""
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
-
-
-def _lines(contents: bytes) -> tuple[str, ...]:
-    return tuple(contents.decode().splitlines())

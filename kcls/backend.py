@@ -3,8 +3,10 @@
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 from kcls.errors import KclsError, RecipeError
 
@@ -40,6 +42,18 @@ def require_tensorflow() -> None:
             f"Keras runs on {keras.backend.backend()!r}, set in ~/.keras/keras.json; "
             "kcls trains on TensorFlow: `export KERAS_BACKEND=tensorflow`"
         )
+
+
+def door(home: str, name: str) -> Callable[[str], Any]:
+    """A room's ``__getattr__``: its one public ``name`` is loaded from the module ``home``, after TensorFlow."""
+
+    def load(wanted: str) -> Any:
+        if wanted != name:
+            raise AttributeError(f"module {home.rpartition('.')[0]!r} has no attribute {wanted!r}")
+        require_tensorflow()
+        return getattr(import_module(home), name)
+
+    return load
 
 
 @contextmanager

@@ -3,8 +3,11 @@
 Results go to stdout; progress, logs and errors to stderr. Heavy imports wait until a command needs them.
 """
 
+import io
 import json
 import os
+import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Iterable
@@ -13,33 +16,39 @@ from typing import Any
 import click
 
 from kcls import __version__
-from kcls.errors import DataError, KclsError, RecipeError, near
+from kcls.errors import DataError, GateError, KclsError, RecipeError, near
 
-as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object on stdout, and nothing else.")
+as_json = click.option("--json", "json_", is_flag=True, help="Print JSON on stdout, and nothing else.")
 run_argument = click.argument("run", required=False, type=click.Path())
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kcls")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def cli(debug: bool) -> None:
+@click.pass_obj
+def cli(state: dict[str, Any] | None, debug: bool) -> None:
     """Image classification, from a folder of images to a quantized model on a device.
 
     A recipe (a YAML file) makes a run (a folder); a run is evaluated, used for prediction and exported. Commands
     that take a RUN default to the newest one.
     """
+    if state is not None:
+        state["debug"] |= debug
 
 
 @cli.command()
 @click.argument("recipe", required=False, type=click.Path())
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the recipe: optimizer.lr=0.05.")
-@click.option("--out", type=click.Path(), help="The run's folder. [default: runs/RECIPE/N]")
+@click.option(
+    "--out", type=click.Path(), help="The run's folder; later commands must name it. [default: runs/RECIPE/N]"
+)
 @click.option("--resume", is_flag=True, help="Go on with the newest unfinished run, or with --out.")
 @click.option("--force", is_flag=True, help="Replace the run that is at --out.")
 @click.option("--download", is_flag=True, help="Allow the download of a TensorFlow data set.")
 @as_json
 def train(recipe, overrides, out, resume, force, download, json_) -> None:
     """Train RECIPE; then evaluate it on its test split and export it as the recipe says."""
+    from kcls.catalogue import check_model
     from kcls.recipe import load_recipe
 
     if not recipe and not resume:
@@ -48,7 +57,11 @@ def train(recipe, overrides, out, resume, force, download, json_) -> None:
         raise click.UsageError("--set needs a recipe.")
     if resume and force:
         raise click.UsageError("--resume and --force exclude each other.")
-    parsed = load_recipe(recipe, overrides) if recipe else None  # a mistake is told before TensorFlow starts
+    if force and not out:
+        raise click.UsageError("--force replaces the run at --out; name it.")
+    parsed = load_recipe(recipe, overrides) if recipe else None
+    if parsed:  # a mistake is told before TensorFlow starts
+        check_model(parsed.model.name, parsed.model.options)
 
     from kcls.training import train as train_
 
@@ -59,19 +72,26 @@ def train(recipe, overrides, out, resume, force, download, json_) -> None:
         from kcls.evaluation import evaluate as evaluate_
 
         result["evaluation"] = evaluate_(run).summary
+        if not json_:
+            _print_summary("test", result["evaluation"])
+    refused = None
     if run.recipe.export:
         from kcls.exporting import export as export_
 
-        result["exports"] = export_(run)
+        try:
+            result["exports"] = export_(run)
+        except GateError as error:  # the run is good, and what is known of it is printed
+            refused = error
+            result["error"] = str(error)
     if json_:
         _print_json(result)
-        return
-    if "evaluation" in result:
-        _print_summary("test", result["evaluation"])
-    if "exports" in result:
-        _print_exports(result["exports"])
-    artifact = next((r["path"] for r in result.get("exports", []) if r["format"] == "tflite"), run.path)
-    _next(f"The run is in {run.path}", f"kcls predict {artifact} IMAGE...")
+    else:
+        if "exports" in result:
+            _print_exports(result["exports"])
+        files = [r["path"] for r in result.get("exports", []) if r["format"] == "tflite"]
+        _next(f"The run is in {run.path}", "predict", files[0] if files else run.path, "IMAGE...")
+    if refused:
+        raise refused
 
 
 @cli.command()
@@ -91,7 +111,8 @@ def evaluate(run, split, top_k, batch_size, json_) -> None:
     _print_summary(split, evaluation.summary)
     columns = ["class", "count", "precision", "recall", "f1"]
     _print_table(columns, ([_number(row[c]) for c in columns] for row in evaluation.per_class))
-    _next(f"The confusion matrix and the numbers are in {evaluation.folder}", "kcls export --tflite")
+    where = evaluation.folder.parent.parent
+    _next(f"The confusion matrix and the numbers are in {evaluation.folder}", "export", where, "--tflite")
 
 
 @cli.command()
@@ -102,8 +123,9 @@ def evaluate(run, split, top_k, batch_size, json_) -> None:
 def predict(inputs, top_k, csv_, json_) -> None:
     """Classify image files, folders and glob patterns.
 
-    The first argument may be a run, a SavedModel or a .tflite file; without it the newest run is taken. A .tflite
-    file needs no TensorFlow. An image that cannot be read is named, the others are done, and the exit code is 3.
+    The first argument may be a run, a .keras file, a SavedModel or a .tflite file; without it the newest run is
+    taken. A .tflite file needs no TensorFlow. An image that cannot be read is named, the others are done, and the
+    exit code is 3.
     """
     from kcls.artifact import is_artifact
     from kcls.prediction import predict as predict_
@@ -116,11 +138,13 @@ def predict(inputs, top_k, csv_, json_) -> None:
         if not images:
             raise click.UsageError(f"Name the images that {artifact} is to classify.")
     else:
+        _check_image(inputs[0])
         artifact, images = newest_run(finished=True), inputs
+        click.echo(f"with the newest run, {artifact.path}", err=True)
     show = _show_csv if csv_ else _show_json_lines if json_ else _show_table
     failed = show(predict_(artifact, images, top_k=top_k))
     if failed:
-        raise DataError(f"{failed} of the images could not be classified")
+        raise DataError(f"{failed} {'image' if failed == 1 else 'images'} could not be classified")
 
 
 @cli.command()
@@ -133,8 +157,9 @@ def predict(inputs, top_k, csv_, json_) -> None:
     help="Of the TFLite file. [default: what the recipe states, else none]",
 )
 @click.option("--max-drop", type=float, help="Top-1 that a quantized file may lose, 0 to 1. [default: 0.01]")
+@click.option("--min-agreement", type=float, help="Share of the model's answers it must give. [default: 0.9]")
 @as_json
-def export(run, saved_model, tflite, quantize, max_drop, json_) -> None:
+def export(run, saved_model, tflite, quantize, max_drop, min_agreement, json_) -> None:
     """Write RUN as a SavedModel, a TFLite file, or what its recipe states.
 
     Every file is opened again and compared with the model on held-out images; one that is not as good is refused
@@ -143,7 +168,7 @@ def export(run, saved_model, tflite, quantize, max_drop, json_) -> None:
     from kcls.exporting import export as export_
 
     formats = ["saved_model"] * saved_model + ["tflite"] * tflite
-    reports = export_(run, formats or None, quantize=quantize, max_drop=max_drop)
+    reports = export_(run, formats or None, quantize=quantize, max_drop=max_drop, min_agreement=min_agreement)
     if json_:
         _print_json({"exports": reports})
         return
@@ -171,7 +196,7 @@ def models(name, json_) -> None:
             return
         for key, value in chosen[0].items():
             click.echo(f"{key:<17} {_plain(value)}")
-        _next("", f"kcls train recipe.yaml --set model.name={name}")
+        _next("", "train", "recipe.yaml", "--set", f"model.name={name}")
         return
     keys = ["name", "image_size", "num_classes", "options", "trainable_params", "gmacs"]
     if json_:
@@ -186,48 +211,80 @@ def models(name, json_) -> None:
 
 def main() -> None:
     """Runs the command line and leaves with its exit code."""
-    debug = "--debug" in sys.argv[1:] or os.environ.get("KCLS_DEBUG")
+    state = {"debug": bool(os.environ.get("KCLS_DEBUG"))}
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # a file name need not be UTF-8
+    terminate = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit lets what is half-written be removed
     try:
-        cli.main(prog_name="kcls", standalone_mode=False)
-        code = 0
-    except click.exceptions.Exit as stop:
-        code = stop.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        code = 130
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except BrokenPipeError:  # `kcls predict ... | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    except (KclsError, OSError) as error:
-        if debug:
-            traceback.print_exc()
-        click.echo(f"Error: {error}", err=True)
-        code = getattr(error, "exit_code", 1)
+        code = _run(state)
+    finally:
+        signal.signal(signal.SIGTERM, terminate)
     sys.exit(code)
 
 
-def _next(where: str, command: str) -> None:
+def _run(state: dict[str, Any]) -> int:
+    """Runs the command line and returns its exit code; says what went wrong in one line."""
+    try:
+        cli.main(prog_name="kcls", standalone_mode=False, obj=state)
+        return 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:  # `kcls predict ... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if state["debug"]:
+            traceback.print_exc()
+        if isinstance(error, KclsError | OSError):
+            click.echo(f"Error: {error}", err=True)
+        else:
+            kind = type(error).__name__
+            click.echo(f"Error: {kind}: {error}\nThis is a mistake in kcls; KCLS_DEBUG=1 shows where.", err=True)
+        return getattr(error, "exit_code", 1)
+
+
+def _check_image(first: str) -> None:
+    """Raises a RecipeError if the first argument of predict is neither an artifact nor what images are named by."""
+    from glob import has_magic
+    from pathlib import Path
+
+    path = Path(first)
+    if path.is_dir() and any(path.glob("*/recipe.yaml")):
+        raise RecipeError(f"{first} holds runs and is neither an artifact nor a folder of images; name one of its runs")
+    if not path.exists() and not has_magic(first) and not path.suffix:
+        raise RecipeError(f"{first} is neither an artifact nor an image")
+
+
+def _next(where: str, *arguments: object) -> None:
+    """Prints where the results are, and the next command, ready to be copied."""
     if where:
         click.echo(f"\n{where}")
-    click.echo(f"Next: {command}")
+    words = [word if word == "IMAGE..." else shlex.quote(word) for word in map(str, arguments)]
+    click.echo(f"Next: kcls {' '.join(words)}")
 
 
 def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False))
+    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
 def _print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # names may hold what rich takes for markup
     width = None if sys.stdout.isatty() else 1000  # a file or a pipe is as wide as the table
     Console(width=width).print(table)
 
@@ -262,8 +319,8 @@ def _number(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(value) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} ({kind})" for key, kind in value.items()) or "none"
     return f"{value:,}" if isinstance(value, int) else str(value if value not in (None, {}) else "none")
 
 

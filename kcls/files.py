@@ -23,9 +23,11 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary.is_file():
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
+        old = path.with_name(f".{path.stem}.{os.getpid()}.old.tmp")
         if path.is_dir():
-            shutil.rmtree(path)
+            os.replace(path, old)
         os.replace(temporary, path)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -41,4 +43,4 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes ``value`` as indented JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

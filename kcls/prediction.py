@@ -13,8 +13,6 @@ from kcls.data.decode import SUFFIXES, read_image
 from kcls.errors import DataError, RecipeError
 from kcls.run import Run
 
-BATCH_SIZE = 32
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -56,22 +54,20 @@ def predict(
 
 
 def _predictions(classifier: Classifier, found: Iterator[Prediction], top_k: int) -> Iterator[Prediction]:
-    while batch := list(islice(found, BATCH_SIZE)):
-        pictures, answers = [], list(batch)
+    while batch := list(islice(found, classifier.batch_size)):
+        prepared: dict[int, np.ndarray] = {}  # as small as the model sees them: photos are large
         for i, item in enumerate(batch):
-            if not item.error:
-                try:
-                    pictures.append((i, read_image(item.image)))
-                except DataError as error:
-                    reason = str(error).removeprefix(f"{item.image}: ")
-                    answers[i] = Prediction(item.image, error=reason)
-        if pictures:
-            probabilities = classifier.classify([picture for _, picture in pictures])
-            for (i, _), row in zip(pictures, probabilities, strict=True):
+            try:
+                if not item.error:
+                    prepared[i] = classifier.prepare(read_image(item.image))
+            except DataError as error:
+                batch[i] = Prediction(item.image, error=str(error).removeprefix(f"{item.image}: "))
+        if prepared:
+            probabilities = classifier.probabilities(list(prepared.values()))
+            for i, row in zip(prepared, probabilities, strict=True):
                 best = np.argsort(-row, kind="stable")[:top_k]
-                labels = tuple((classifier.class_names[j], float(row[j])) for j in best)
-                answers[i] = Prediction(batch[i].image, labels)
-        yield from answers
+                batch[i] = Prediction(batch[i].image, tuple((classifier.class_names[j], float(row[j])) for j in best))
+        yield from batch
 
 
 def _expand(images: Iterable[str | Path]) -> Iterator[Prediction]:
@@ -79,7 +75,7 @@ def _expand(images: Iterable[str | Path]) -> Iterator[Prediction]:
     for image in images:
         path = Path(image)
         if path.is_dir():
-            files = sorted(str(f) for f in path.rglob("*") if f.suffix.lower() in SUFFIXES)
+            files = sorted(str(f) for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
             nothing = f"the folder holds no image ({', '.join(SUFFIXES)})"
         elif path.exists() or not glob.has_magic(str(image)):
             files, nothing = [str(image)], ""  # a missing file gets its error when it is read

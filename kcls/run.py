@@ -2,7 +2,8 @@
 
 runs/<recipe>/<n>/
     recipe.yaml         the resolved recipe, itself a valid recipe
-    environment.json    versions, devices
+        splits.json         what was trained and validated on, to notice when it changes
+    environment.json    versions, devices and command of each start
     labels.txt          class names, one a line, in the order of the logits
     train.log           one line an epoch
     metrics.jsonl       one object an epoch
@@ -14,16 +15,28 @@ runs/<recipe>/<n>/
     export/             of `kcls export`
 """
 
+import fcntl
+import glob
 import json
 import os
+import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kcls import labels
 from kcls.errors import KclsError
 from kcls.files import write_text
 from kcls.recipe import Recipe, load_recipe
+
+_NAMES = {  # of everything that a run may hold
+    *("recipe.yaml", "splits.json", "environment.json", "labels.txt", "train.log", "metrics.jsonl", "curves.png"),
+    *("tensorboard", "checkpoints", "model.keras", "evaluation", "export", ".lock"),
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,7 @@ class Run:
         """Whether the training came to its end."""
         return self.model_file.is_file()
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe:
         """The recipe of this run."""
         return load_recipe(self.recipe_file)
@@ -65,7 +78,13 @@ class Run:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Class names in the order of the logits."""
-        return tuple((self.path / "labels.txt").read_text(encoding="utf-8").splitlines())
+        return labels.from_text((self.path / labels.FILE_NAME).read_text(encoding="utf-8"))
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """Fingerprints of the splits that were trained and validated on."""
+        file = self.path / "splits.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
     def history(self) -> list[dict[str, Any]]:
         """One object a finished epoch, the first first."""
@@ -80,12 +99,27 @@ class Run:
         """Raises a KclsError with what to do if the training has not come to its end."""
         if not self.finished:
             epochs = f"{len(self.history())} of {self.recipe.train.epochs} epochs are done"
-            raise KclsError(f"run {self.path} is not finished ({epochs}); `kcls train --resume --out {self.path}`")
+            command = f"kcls train --resume --out {shlex.quote(str(self.path))}"
+            raise KclsError(f"run {self.path} is not finished ({epochs}); `{command}`")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training this run within the block.
+
+        Raises:
+            KclsError: another process is training it.
+        """
+        with open(self.path / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise KclsError(f"run {self.path} is being trained by another process") from None
+            yield
 
 
 def is_run(path: str | Path) -> bool:
     """Whether the folder is a run."""
-    return (Path(path) / "recipe.yaml").is_file()
+    return all((Path(path) / name).is_file() for name in ("recipe.yaml", labels.FILE_NAME))
 
 
 def open_run(path: str | Path) -> Run:
@@ -95,8 +129,21 @@ def open_run(path: str | Path) -> Run:
         KclsError: the folder is not a run.
     """
     if not is_run(path):
-        raise KclsError(f"{path} is not a run: it has no recipe.yaml")
+        raise KclsError(f"{path} is not a run: it has no recipe.yaml and labels.txt")
     return Run(Path(path))
+
+
+def finished_run(run: Run | str | Path | None) -> Run:
+    """The finished run that is meant: a run, the path of one, or the newest one for None.
+
+    Raises:
+        KclsError: there is none, or it is not finished.
+    """
+    if run is None:
+        return newest_run(finished=True)
+    run = run if isinstance(run, Run) else open_run(run)
+    run.require_finished()
+    return run
 
 
 def runs_root() -> Path:
@@ -115,7 +162,7 @@ def newest_run(recipe_name: str | None = None, *, finished: bool | None = None) 
         KclsError: there is none.
     """
     root = runs_root()
-    runs = [Run(file.parent) for file in root.glob(f"{recipe_name or '*'}/*/recipe.yaml")]
+    runs = [Run(file.parent) for file in root.glob(f"{glob.escape(recipe_name) if recipe_name else '*'}/*/recipe.yaml")]
     runs = [run for run in runs if finished is None or run.finished == finished]
     if not runs:
         kind = {True: "finished ", False: "unfinished ", None: ""}[finished]
@@ -137,7 +184,7 @@ def create_run(recipe: Recipe, name: str, class_names: tuple[str, ...], out: str
             path = Path(out)
             _make_room(path, force)
             path.mkdir(parents=True)
-        write_text(path / "labels.txt", "".join(f"{name}\n" for name in class_names))
+        write_text(path / labels.FILE_NAME, labels.to_text(class_names))
         write_text(path / "recipe.yaml", recipe.to_yaml())
     except OSError as error:
         raise KclsError(f"cannot write the run {out or runs_root() / name}: {error.strerror or error}") from None
@@ -161,7 +208,9 @@ def _make_room(path: Path, force: bool) -> None:
     if path.is_dir() and not any(path.iterdir()):
         path.rmdir()
     elif not is_run(path):
-        raise KclsError(f"{path} exists and is not a run; choose another --out")
+        raise KclsError(f"{path} exists and is not a run (it has no recipe.yaml and labels.txt); choose another --out")
+    elif foreign := sorted({p.name for p in path.iterdir()} - _NAMES):
+        raise KclsError(f"{path} holds {foreign[0]!r}, which is not of a run; choose another --out")
     elif not force:
         state = "is finished" if Run(path).finished else "is not finished: --resume goes on with it"
         raise KclsError(f"run {path} {state}; --force replaces it")

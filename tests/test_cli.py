@@ -36,7 +36,8 @@ def newest(trained, tmp_path, monkeypatch):
 
 def test_train_evaluates_and_exports_as_the_recipe_says(cli, tiny_recipe, tmp_path):
     tiny_recipe.write_text(
-        tiny_recipe.read_text() + "export: {formats: [saved_model, tflite], quantize: int8, max_drop: 0.5}\n"
+        tiny_recipe.read_text()
+        + "export: {formats: [saved_model, tflite], quantize: int8, max_drop: 1.0, min_agreement: 0.0}\n"
     )
     done = cli("train", tiny_recipe, "--out", tmp_path / "run", "--set", "train.epochs=2", "--json")
     assert done.code == 0, done.err
@@ -59,7 +60,7 @@ def test_evaluate_prints_a_table_and_the_next_command(cli, newest):
     done = cli("evaluate", newest, "--split", "val")
     assert done.code == 0
     assert done.out.startswith("val: 144 images  loss ") and "precision" in done.out
-    assert f"{newest}/evaluation/val" in done.out and done.out.endswith("Next: kcls export --tflite\n")
+    assert f"{newest}/evaluation/val" in done.out and done.out.endswith(f"Next: kcls export {newest} --tflite\n")
 
 
 def test_export_tflite_alone_takes_the_newest_run(cli, newest, digit):
@@ -84,7 +85,7 @@ def test_predict_prints_a_table_csv_or_json_lines(cli, newest, digit):
 def test_an_unreadable_image_is_named_the_rest_are_done_and_the_code_is_3(cli, newest, digit, tmp_path, form):
     (tmp_path / "zero.png").touch()
     done = cli("predict", tmp_path / "zero.png", digit, *form)
-    assert done.code == 3 and "1 of the images could not be classified" in done.err
+    assert done.code == 3 and "1 image could not be classified" in done.err
     assert "zero.png" in done.out + done.err and "seven.png" in done.out and "0 bytes" in done.out + done.err
 
 
@@ -110,6 +111,8 @@ def test_models_tells_more_about_one(cli):
         (["train"], 2, "Name a recipe, or --resume."),
         (["train", "none.yaml"], 2, "no recipe at none.yaml"),
         (["train", "--resume", "--set", "a.b=1"], 2, "--set needs a recipe."),
+        (["train", "x.yaml", "--force"], 2, "--force replaces the run at --out; name it."),
+        (["predict", "runs/digits/77", "x.png"], 2, "runs/digits/77 is neither an artifact nor an image"),
         (["trian"], 2, "No such command 'trian'"),
         (["predict"], 2, "Missing argument"),
         (["predict", "nothing.tflite", "x.png"], 1, "no artifact at nothing.tflite"),

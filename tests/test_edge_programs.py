@@ -33,7 +33,7 @@ def test_classify_answers_as_kcls_predict(trained, tmp_path, fit):
     from kcls.data.preprocess import Preprocess
     from kcls.exporting.tflite import make_tflite
 
-    classifier = KerasClassifier(trained)
+    classifier = KerasClassifier(trained.model_file)
     preprocess = Preprocess(8, fit, 1.0 if fit == "pad" else 0.9)
     model, photo = tmp_path / "model.tflite", tmp_path / "photo.png"
     model.write_bytes(make_tflite(classifier.model, classifier.class_names, preprocess, "none"))
@@ -45,3 +45,22 @@ def test_classify_answers_as_kcls_predict(trained, tmp_path, fit):
     assert done.stdout.split("  ")[1:] == [
         f"{n} {p:.4f}" + ("\n" if i == 2 else "") for i, (n, p) in enumerate(expected.labels)
     ]
+
+
+def test_classify_reads_every_kind_of_file_as_kcls_does(tmp_path):
+    import importlib.util
+
+    from test_decode import KINDS
+
+    from kcls.data.decode import read_image
+    from kcls.data.preprocess import Preprocess
+
+    spec = importlib.util.spec_from_file_location("classify", ROOT / "export" / "classify.py")
+    classify = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(classify)
+    preprocess = Preprocess(12, "crop", 0.9)
+    for name, contents in KINDS.items():
+        path = tmp_path / name
+        path.write_bytes(contents)
+        mine = classify.square(Image.open(path), **preprocess.to_dict())[0]
+        assert (mine == preprocess.pillow(read_image(path))).all(), name

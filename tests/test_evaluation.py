@@ -2,11 +2,13 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 import kcls
+from kcls.artifact import KerasClassifier
 from kcls.errors import DataError, KclsError, RecipeError
 from kcls.evaluation.metrics import confusion_matrix, cross_entropy, per_class, ranks
 
@@ -75,13 +77,32 @@ def test_a_count_that_is_not_the_splits_is_an_error(trained, monkeypatch):
         kcls.evaluate(trained, batch_size=33)
 
 
-def test_top_k_beyond_the_classes_is_left_out(trained):
-    assert "top10" not in kcls.evaluate(trained, top_k=10).summary
+def test_the_top_k_that_was_asked_for_is_always_there(trained):
+    assert kcls.evaluate(trained, top_k=10).summary["top10"] == 1
     assert "top3" in kcls.evaluate(trained, top_k=3).summary
 
 
+def test_answers_that_are_no_numbers_are_an_error_not_a_score(trained, monkeypatch):
+    monkeypatch.setattr(KerasClassifier, "logits", lambda self, squares: np.full((len(squares), 10), np.nan))
+    with pytest.raises(KclsError, match="not all finite numbers"):
+        kcls.evaluate(trained)
+
+
+def test_a_slice_of_a_folder_that_has_changed_is_refused(folder_recipe, flat_folder, tmp_path):
+    run = kcls.train(folder_recipe, out=tmp_path / "run")
+    assert kcls.evaluate(run).summary["count"] == 20
+    shutil.copy(flat_folder / "red" / "000.png", flat_folder / "red" / "new.png")
+    with pytest.raises(DataError, match="'test' may hold images that were trained on"):
+        kcls.evaluate(run)
+    with pytest.raises(DataError, match="'test' may hold images that were trained on"):
+        kcls.export(run, ["tflite"])
+    (run.path / "model.keras").unlink()
+    with pytest.raises(DataError, match="images of split 'train' are not those of the training any more"):
+        kcls.train(resume=True, out=run.path)
+
+
 def test_what_cannot_be_evaluated_is_told(trained, tmp_path):
-    with pytest.raises(KclsError, match="is not a run: it has no recipe.yaml"):
+    with pytest.raises(KclsError, match="is not a run: it has no recipe.yaml and labels.txt"):
         kcls.evaluate(tmp_path)
     with pytest.raises(RecipeError, match="states no split 'tset'"):
         kcls.evaluate(trained, "tset")

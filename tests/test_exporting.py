@@ -23,7 +23,8 @@ def exported(trained):
     """Reports of every kind of file, by (format, quantize)."""
     reports = kcls.export(trained, ["saved_model"])
     for quantize in ("none", "float16", "dynamic", "int8"):
-        reports += kcls.export(trained, ["tflite"], quantize=quantize, max_drop=0.1)
+        limits = {} if quantize == "none" else {"max_drop": 0.2, "min_agreement": 0.0}
+        reports += kcls.export(trained, ["tflite"], quantize=quantize, **limits)
     return {(report["format"], report["quantize"]): report for report in reports}
 
 
@@ -127,6 +128,8 @@ def test_a_saved_model_serves_images_and_files_without_keras(exported, python):
 
 def test_a_bad_file_is_refused_and_the_old_one_kept(exported, trained, monkeypatch):
     class AlwaysRight(gate.HeldOut):
+        """A test set on which the model is always right."""
+
         def __init__(self, *arguments):
             super().__init__(*arguments)
             self.labels = self.expected.argmax(-1)
@@ -147,8 +150,8 @@ def test_a_bad_file_is_refused_and_the_old_one_kept(exported, trained, monkeypat
 
 def test_a_float_file_must_give_the_models_own_probabilities(exported, trained, monkeypatch):
     class Off(TFLiteClassifier):
-        def probabilities(self, squares):
-            return super().probabilities(squares) * 0.99
+        def probabilities(self, prepared):
+            return super().probabilities(prepared) * 0.99
 
     monkeypatch.setattr(entry, "TFLiteClassifier", Off)
     with pytest.raises(GateError, match=r"probabilities differ from the model's by 0\.\d+, more than 0\.002"):
@@ -157,8 +160,10 @@ def test_a_float_file_must_give_the_models_own_probabilities(exported, trained, 
 
 def test_held_out_images_are_an_even_choice(trained, monkeypatch):
     monkeypatch.setattr(gate, "MOST_IMAGES", 10)
-    held_out = gate.HeldOut(trained.recipe.data, open_artifact(trained.path))
-    assert len(held_out.images) == len(held_out.labels) == len(held_out.expected) == 10
+    held_out = gate.HeldOut(trained.recipe.data, trained.splits, open_artifact(trained.path))
+    images = list(held_out)
+    assert len(images) == len(held_out.labels) == len(held_out.expected) == 10
+    assert images[0][0].size == (8, 8)
 
 
 def test_an_unfinished_run_is_not_exported(trained, tmp_path):
@@ -177,6 +182,8 @@ def test_what_cannot_be_exported_is_told(trained):
         kcls.export(trained, ["tflite"], quantize="int9")
     with pytest.raises(RecipeError, match="quantize 'int8' has no effect without format tflite"):
         kcls.export(trained, ["saved_model"], quantize="int8")
+    with pytest.raises(RecipeError, match="max_drop has no effect without a quantized tflite"):
+        kcls.export(trained, ["saved_model"], max_drop=0.1)
 
 
 def test_an_artifact_that_is_not_a_model_is_refused(exported, tmp_path):
@@ -193,5 +200,35 @@ def test_an_artifact_that_is_not_a_model_is_refused(exported, tmp_path):
     with pytest.raises(KclsError, match="is not an artifact"):
         open_artifact(tmp_path / "empty")
     (tmp_path / "alone.keras").touch()
-    with pytest.raises(KclsError, match="not in a run's folder"):
+    with pytest.raises(KclsError, match=r"alone\.keras holds no labels and preprocessing"):
         open_artifact(tmp_path / "alone.keras")
+
+
+def test_a_keras_file_carries_its_class_names_anywhere(trained, tmp_path):
+    shutil.copy(trained.model_file, tmp_path / "mine.keras")
+    classifier = open_artifact(tmp_path / "mine.keras")
+    assert classifier.class_names == trained.class_names and classifier.preprocess.image_size == 8
+
+
+class Stub(TFLiteClassifier):
+    """Answers what it is told."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def prepare(self, image):
+        return image
+
+    def probabilities(self, prepared):
+        return np.array([self.answer] * len(prepared), np.float32)
+
+
+def test_the_gate_refuses_answers_that_are_no_numbers_or_others_than_the_models(trained):
+    held_out = gate.HeldOut(trained.recipe.data, trained.splits, open_artifact(trained.path))
+    for limits in (None, (1.0, 0.0)):
+        with pytest.raises(GateError, match="not all finite"):
+            gate.inspect(Stub([np.nan] * 10), held_out, limits)
+    held_out.expected = np.eye(10)[np.arange(90) % 10]
+    held_out.labels = np.zeros(90, int)
+    with pytest.raises(GateError, match=r"gives the model's answer for 10\.00% of 90 test images, and min_agreement"):
+        gate.inspect(Stub([1.0] + [0.0] * 9), held_out, (1.0, 0.9))

@@ -47,10 +47,24 @@ def test_hidden_and_foreign_files_are_not_images(flat_folder):
     (flat_folder / "red" / "Thumbs.db").write_text("x")
     (flat_folder / "red" / ".hidden.png").write_text("x")
     (flat_folder / ".git").mkdir()
+    (flat_folder / "red" / "folder.png").mkdir()
+    write_images(flat_folder / "red" / ".ipynb_checkpoints", 1, (9, 9, 9))
     assert len(list_files(str(flat_folder), "all", 0).paths) == 100
 
 
-@pytest.mark.parametrize("expression", ["train[:90]", "train[90%:10%]", "train[:101%]", "[:3%]", "train[:10%", ""])
+def test_an_empty_slice_is_told(flat_folder):
+    with pytest.raises(DataError, match="is empty: 50% is not below 50%"):
+        list_files(str(flat_folder), "all[50%:50%]", 0)
+
+
+@pytest.mark.parametrize(("names", "words"), [("a\u2028b", "cannot be printed"), ("RED", "differ in case only")])
+def test_a_class_name_that_cannot_travel_is_refused(flat_folder, names, words):
+    write_images(flat_folder / names, 2, (9, 9, 9))
+    with pytest.raises(DataError, match=words):
+        list_files(str(flat_folder), "all", 0)
+
+
+@pytest.mark.parametrize("expression", ["train[:90]", "train[:101%]", "[:3%]", "train[:10%", ""])
 def test_a_malformed_split_is_refused(flat_folder, expression):
     with pytest.raises(DataError, match="is not of the form name or name"):
         list_files(str(flat_folder), expression, 0)

@@ -17,8 +17,8 @@ class Brightness(SquareClassifier):
     class_names = ("dark", "medium", "bright")
     preprocess = Preprocess(4)
 
-    def probabilities(self, squares):
-        light = squares.mean((1, 2, 3)) / 255
+    def probabilities(self, prepared):
+        light = np.stack(prepared).mean((1, 2, 3)) / 255
         return np.stack([1 - light, 0 * light, light], -1).astype(np.float32)
 
 
@@ -77,7 +77,7 @@ def test_labels_come_with_probabilities_the_highest_first(images):
 
 
 def test_more_images_than_a_batch_are_all_answered(images, monkeypatch):
-    monkeypatch.setattr("kcls.prediction.BATCH_SIZE", 3)
+    monkeypatch.setattr(Brightness, "batch_size", 3)
     assert len(answers(*[images / "a.png"] * 7)) == 7
 
 

@@ -59,7 +59,9 @@ def test_a_real_tensorflow_data_set_is_downloaded_when_allowed_and_read(tiny_rec
 
     monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", fetch)
     monkeypatch.setattr("tensorflow_datasets.image_classification.mnist._TRAIN_EXAMPLES", 60)  # of 60,000
-    recipe = load_recipe(tiny_recipe, ["data.source=mnist", f"data.data_dir={tmp_path}", "data.val=test[:1%]"])
+    recipe = load_recipe(
+        tiny_recipe, ["data.source=mnist", f"data.data_dir={tmp_path}", "data.val=test[:1%]", "data.test=null"]
+    )
     split = open_split(recipe.data, "val", download=True)
     assert split.class_names == tuple("0123456789") and split.count == 100
     _, image, label = next(iter(split.examples()))

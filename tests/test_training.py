@@ -39,7 +39,9 @@ def test_a_run_holds_everything(trained):
     names = {p.name for p in trained.path.iterdir()} - {"evaluation", "export"}  # of other tests
     assert names == {
         "recipe.yaml",
+        "splits.json",
         "environment.json",
+        ".lock",
         "labels.txt",
         "train.log",
         "metrics.jsonl",
@@ -49,8 +51,8 @@ def test_a_run_holds_everything(trained):
         "model.keras",
     }
     assert trained.finished and trained.class_names == tuple("0123456789")
-    environment = json.loads((trained.path / "environment.json").read_text())
-    assert environment["keras"] == keras.__version__ and environment["replicas"] == 1
+    (start,) = json.loads((trained.path / "environment.json").read_text())
+    assert start["keras"] == keras.__version__ and start["replicas"] == 1 and start["step"] == 0
 
 
 def test_the_resolved_recipe_is_the_recipe(trained):
@@ -102,7 +104,8 @@ def whole(tmp_path_factory):
     return kcls.train(load_recipe(folder / "tiny.yaml", DROPOUT), out=folder / "run")
 
 
-@pytest.mark.parametrize(("step", "saved"), [(1, 2), (4, 4)], ids=["within an epoch", "between epochs"])
+# The signal comes while the steps 1 and 3 of 4 are shown, and so is noticed after the steps 2 and 4.
+@pytest.mark.parametrize(("step", "saved"), [(1, 2), (3, 4)], ids=["within an epoch", "at its last step"])
 def test_a_stopped_and_resumed_run_ends_with_the_same_bits(whole, tmp_path, monkeypatch, step, saved):
     with monkeypatch.context() as patch:
         interrupt_at(patch, step)
@@ -113,6 +116,22 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits(whole, tmp_path, monk
     same = ("epoch", "step", "loss", "top1", "val_loss", "val_top1", "best")
     for a, b in zip(whole.history(), resumed.history(), strict=True):
         assert {k: a[k] for k in same} == {k: b[k] for k in same}
+
+
+def test_a_run_with_layers_of_kcls_is_used_by_another_process(whole, python):
+    code = "import sys; from kcls.artifact import open_artifact; print(open_artifact(sys.argv[1]).class_names[9])"
+    done = python(code, whole.path)
+    assert done.stdout == "9\n", done.stderr
+
+
+def test_a_stop_at_the_last_step_of_all_finishes_the_epoch(tiny_recipe, tmp_path, monkeypatch):
+    interrupt_at(monkeypatch, 7)
+    assert kcls.train(tiny_recipe, out=tmp_path / "run").finished
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(unfinished):
+    with unfinished.locked(), pytest.raises(KclsError, match="is being trained by another process"):
+        kcls.train(resume=True, out=unfinished.path)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -164,6 +183,10 @@ def test_a_run_is_never_overwritten_without_force(tiny_recipe, tmp_path, trained
     (tmp_path / "mine" / "thesis.txt").touch()
     with pytest.raises(KclsError, match="exists and is not a run"):
         kcls.train(tiny_recipe, out=tmp_path / "mine", force=True)
+    for name in ("recipe.yaml", "labels.txt"):
+        shutil.copy(trained.path / name, tmp_path / "mine" / name)
+    with pytest.raises(KclsError, match=r"holds 'thesis\.txt', which is not of a run"):
+        kcls.train(tiny_recipe, out=tmp_path / "mine", force=True)
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
@@ -193,6 +216,13 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tiny_recipe, tmp_path):
     with pytest.raises(KclsError, match=r"the loss is (nan|inf) at step [2-4] \(epoch 1, step [2-4] of 4\), learning"):
         kcls.train(recipe, out=tmp_path / "run")
     assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_a_model_that_diverges_in_its_only_step_is_not_the_best(tiny_recipe, tmp_path):
+    overrides = ["optimizer.lr=1e30", "optimizer.warmup_epochs=0", "train.batch_size=288"]
+    with pytest.raises(KclsError, match=r"the validation loss is nan at step 1 .*; nothing was saved yet"):
+        kcls.train(load_recipe(tiny_recipe, overrides), out=tmp_path / "run")
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
 
 
 def test_nothing_is_written_when_the_recipe_cannot_be_carried_out(tiny_recipe, tmp_path):

@@ -6,13 +6,15 @@ Importing this room needs no TensorFlow.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import tensorflow as tf
 
     from kcls.recipe import Recipe
 
 
 def load_data(
-    recipe: "Recipe | str", split: str = "train", *, batch_size: int | None = None, download: bool = False
+    recipe: "Recipe | str | Path", split: str = "train", *, batch_size: int | None = None, download: bool = False
 ) -> "tuple[tf.data.Dataset, tuple[str, ...]]":
     """Reads one split of a recipe's data for your own ``model.fit``.
 
@@ -31,15 +33,19 @@ def load_data(
         DataError: the data cannot be found or used.
     """
     from kcls.backend import require_tensorflow
-    from kcls.recipe import load_recipe
+    from kcls.errors import RecipeError
+    from kcls.recipe import Recipe, load_recipe
 
     require_tensorflow()
     from kcls.data.sources import open_split
     from kcls.data.stream import evaluation_stream, training_passes
 
-    recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
     opened = open_split(recipe.data, split, download=download)
-    batch_size = batch_size or recipe.train.batch_size
+    batch_size = recipe.train.batch_size if batch_size is None else batch_size
+    if batch_size < 1:
+        raise RecipeError(f"batch_size must be 1 or more, not {batch_size}")
     if split == "train":
         stream = training_passes(opened, recipe, batch_size)
     else:

@@ -8,6 +8,7 @@ import numpy as np
 
 from kcls.data.decode import SUFFIXES
 from kcls.errors import DataError, near
+from kcls.labels import check_names
 
 FLAT = "all"  # name of a flat folder's only split
 _EXPRESSION = re.compile(r"(\w[\w.-]*)(?:\[(?:(\d{1,3})%)?:(?:(\d{1,3})%)?\])?")
@@ -53,6 +54,7 @@ def list_files(root: str, expression: str, seed: int) -> Files:
         raise DataError(f"{top} must hold a folder for each of two or more classes; found {found}")
     paths: list[str] = []
     labels: list[int] = []
+    check_names(folder.name for folder in classes)
     for label, folder in enumerate(classes):
         images = _images(folder)
         if not images:
@@ -76,8 +78,10 @@ def parse_expression(expression: str) -> tuple[str, int, int]:
     """
     match = _EXPRESSION.fullmatch(expression.replace(" ", ""))
     low, high = (int(match[2] or 0), int(match[3] or 100)) if match else (0, 0)
-    if not match or not low < high <= 100:
+    if not match or high > 100:
         raise DataError(f"split {expression!r} is not of the form name or name[from%:to%], such as train[:90%]")
+    if low >= high:
+        raise DataError(f"split {expression!r} is empty: {low}% is not below {high}%")
     return match[1], low, high
 
 
@@ -87,4 +91,10 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _images(folder: Path, deep: bool = True) -> list[str]:
     files = folder.rglob("*") if deep else folder.iterdir()
-    return sorted(str(f) for f in files if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+    return sorted(str(f) for f in files if _is_image(f, folder))
+
+
+def _is_image(file: Path, top: Path) -> bool:
+    """Whether it is an image by its name; hidden files and folders are left out, such as .ipynb_checkpoints."""
+    hidden = any(part.startswith(".") for part in file.relative_to(top).parts)
+    return not hidden and file.suffix.lower() in SUFFIXES and file.is_file()

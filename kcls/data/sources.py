@@ -4,19 +4,20 @@ Two sources, image folders and TensorFlow Datasets (our embedded data sets among
 """
 
 import contextlib
+import hashlib
 import importlib
 import io
+import os
+import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from kcls.data.builders import EMBEDDED
-from kcls.data.decode import decode_pillow, decode_tensor
+from kcls.data.decode import decode_tensor, read_image
 from kcls.data.folder import Files, list_files
 from kcls.data.preprocess import Preprocess
 from kcls.errors import DataError, RecipeError, near
@@ -36,13 +37,14 @@ class Split(ABC):
         self.preprocess = preprocess
 
     @abstractmethod
-    def examples(self, order=None, start: int = 0) -> tf.data.Dataset:
+    def examples(self, order=None, start: int = 0, every: int = 1) -> tf.data.Dataset:
         """A stream of (index int64, image uint8 (S, S, 3) or (H, W, 3), label int64).
 
         Args:
             order: None is the split's own order; (seed, epoch) is a shuffled order, always the same for the same
                 two numbers.
             start: number of examples to leave out at the beginning.
+            every: 2 gives every second example only, and decodes no other.
         """
 
     def pixels(self, contents):
@@ -68,13 +70,13 @@ class _FolderSplit(Split):
         super().__init__(name, len(files.paths), files.class_names, preprocess)
         self.paths, self.labels = files.paths, files.labels
 
-    def examples(self, order=None, start=0):
+    def examples(self, order=None, start=0, every=1):
         paths, labels = tf.constant(self.paths), tf.constant(self.labels)
 
         def read(i):
             return i, self.pixels(tf.io.read_file(paths[i])), labels[i]
 
-        return _positions(self.count, order, start).map(read, num_parallel_calls=tf.data.AUTOTUNE)
+        return _positions(self.count, order, start).shard(every, 0).map(read, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 class _TfdsSplit(Split):
@@ -90,7 +92,7 @@ class _TfdsSplit(Split):
             raise DataError(f"{builder.name} has no split {expression!r}: {error}") from None
         super().__init__(name, count, tuple(info.features[self.label_key].names), preprocess)
 
-    def examples(self, order=None, start=0):
+    def examples(self, order=None, start=0, every=1):
         import tensorflow_datasets as tfds
 
         records = self.builder.as_dataset(
@@ -105,7 +107,7 @@ class _TfdsSplit(Split):
         def decode(i, record):
             return i, self.pixels(record[self.image_key]), record[self.label_key]
 
-        return records.skip(start).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        return records.skip(start).shard(every, 0).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 class _MemorySplit(Split):
@@ -119,9 +121,10 @@ class _MemorySplit(Split):
         if tf.reduce_any(self.labels < 0):
             raise DataError(f"split {source.name!r} holds images without a label")
 
-    def examples(self, order=None, start=0):
+    def examples(self, order=None, start=0, every=1):
         images, labels = self.images, self.labels
-        return _positions(self.count, order, start).map(lambda i: (i, images[i], labels[i]))
+        positions = _positions(self.count, order, start).shard(every, 0)
+        return positions.map(lambda i: (i, images[i], labels[i]))
 
 
 def open_split(data: DataSection, role: str, *, download: bool = False, raw: bool = False) -> Split:
@@ -153,6 +156,39 @@ def open_split(data: DataSection, role: str, *, download: bool = False, raw: boo
     return split
 
 
+def fingerprint(data: DataSection, role: str) -> str:
+    """A short text that changes when the images of a split become others, by name; their pixels are not read."""
+    expression = getattr(data, role)
+    if data.source == "folder":
+        files = list_files(data.path or "", expression, data.split_seed)
+        names = [os.path.relpath(path, data.path) for path in files.paths]
+        digest = hashlib.sha256("\n".join([*files.class_names, "", *names]).encode("utf-8", "surrogateescape"))
+        return f"{len(names)} files {digest.hexdigest()[:16]}"
+    info = _prepared_builder(data, download=False).info
+    return f"{info.full_name} {expression} {info.splits[expression].num_examples} examples"
+
+
+def check_unchanged(data: DataSection, roles: Iterable[str], known: dict[str, str], advice: str) -> None:
+    """Raises a DataError with ``advice`` if a split is no longer the one with the ``known`` fingerprint."""
+    for role in roles:
+        now = fingerprint(data, role)
+        if role in known and now != known[role]:
+            raise DataError(
+                f"the images of split {role!r} are not those of the training any more (then: {known[role]}, "
+                f"now: {now}); {advice}"
+            )
+
+
+def check_not_trained_on(data: DataSection, role: str, known: dict[str, str]) -> None:
+    """Raises a DataError if ``role`` is cut from the same images as ``train``, and these have changed since.
+
+    The slices of a folder are drawn anew when an image is added, so that one that was trained on may be in any.
+    """
+    if role != "train" and getattr(data, role).partition("[")[0] == data.train.partition("[")[0]:
+        advice = f"so {role!r} may hold images that were trained on: put new ones in a folder of their own"
+        check_unchanged(data, ("train",), known, advice)
+
+
 def reading(split: Split, read: Callable[[], Any]) -> Any:
     """Calls ``read``, which reads images of ``split``; if one of them cannot be decoded, names all such files.
 
@@ -161,7 +197,7 @@ def reading(split: Split, read: Callable[[], Any]) -> Any:
     """
     try:
         return read()
-    except tf.errors.InvalidArgumentError as error:
+    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.PermissionDeniedError) as error:
         bad = _undecodable(split.paths) if isinstance(split, _FolderSplit) else []
         if not bad:
             raise DataError(f"an image of split {split.name!r} cannot be decoded: {error.message}") from None
@@ -177,12 +213,11 @@ def _undecodable(paths: list[str]) -> list[str]:
     """A line for every file that TensorFlow cannot decode, with Pillow's reason if it has one."""
     bad = []
     for path in paths:
-        contents = Path(path).read_bytes()
         try:
-            decode_tensor(contents)
-        except tf.errors.InvalidArgumentError as error:
+            decode_tensor(tf.io.read_file(path))
+        except tf.errors.OpError as error:
             try:
-                decode_pillow(contents, path)
+                read_image(path)
                 bad.append(f"{path}: TensorFlow cannot decode it ({error.message.splitlines()[0]})")
             except DataError as reason:
                 bad.append(str(reason))
@@ -216,32 +251,35 @@ def _prepared_builder(data: DataSection, download: bool) -> Any:
     """The TensorFlow data set, prepared on disk; a download happens only if it was asked for."""
     import tensorflow_datasets as tfds
 
-    if data.source in EMBEDDED:
-        importlib.import_module(f"kcls.data.builders.{data.source}")
+    name = re.split("[:/]", data.source)[0]
+    if name in EMBEDDED:
+        importlib.import_module(f"kcls.data.builders.{name}")
     try:
         builder = tfds.builder(data.source, data_dir=data.data_dir)
     except tfds.core.DatasetNotFoundError:
-        name = data.source.partition(":")[0].partition("/")[0]
         hint = near(name, [*EMBEDDED, "folder", *tfds.list_builders(with_community_datasets=False)])
         raise RecipeError(f"data.source: no data set {name!r} in TensorFlow Datasets{hint}") from None
     except (ValueError, AssertionError) as error:
         raise RecipeError(f"data.source {data.source!r}: {error}") from None
     if builder.is_prepared():
         return builder
-    if data.source not in EMBEDDED and not download:
+    if name not in EMBEDDED and not download:
         size = sum(info.size or 0 for info in builder.url_infos.values()) if builder.url_infos else 0
         raise DataError(
             f"{builder.info.full_name} is not in {builder.data_dir_root}. "
             f"It would download {_mebibytes(size)}; add --download to allow that, "
             "or set data.data_dir or TFDS_DATA_DIR to the folder that has it"
         )
-    if data.source in EMBEDDED:
+    if name in EMBEDDED:
         tfds.disable_progress_bar()
-    said = io.StringIO() if data.source in EMBEDDED else sys.stderr  # stdout is for results
+    said = io.StringIO() if name in EMBEDDED else sys.stderr  # stdout is for results
     try:
         with contextlib.redirect_stdout(said):
             builder.download_and_prepare()
     except Exception as error:  # TensorFlow Datasets raises many kinds, a RuntimeError for a full disk among them
+        again = tfds.builder(data.source, data_dir=data.data_dir)
+        if again.is_prepared():  # another process did it at the same time
+            return again
         raise DataError(
             f"cannot prepare {builder.info.full_name} in {builder.data_dir_root}: {error}. "
             "TFDS_DATA_DIR or data.data_dir can name another folder"
@@ -264,11 +302,3 @@ def _keys(builder: Any) -> tuple[str, str]:
 
 def _mebibytes(size: int) -> str:
     return f"{size / 2**20:,.1f} MiB" if size else "an unknown amount"
-
-
-def class_counts(split: Split) -> np.ndarray:
-    """Images of each class, by reading the whole split's labels."""
-    counts = np.zeros(len(split.class_names), np.int64)
-    for _, _, labels in split.examples().batch(1024).as_numpy_iterator():
-        counts += np.bincount(labels, minlength=len(counts))
-    return counts

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from kcls.artifact import KerasClassifier
-from kcls.data.sources import open_split, reading
+from kcls.data.sources import check_not_trained_on, open_split, reading
 from kcls.data.stream import evaluation_stream
-from kcls.errors import DataError, RecipeError
+from kcls.errors import DataError, KclsError, RecipeError
 from kcls.evaluation.metrics import confusion_matrix, cross_entropy, per_class, ranks
 from kcls.evaluation.plots import plot_confusion
 from kcls.files import replacing, write_json
-from kcls.run import Run, newest_run, open_run
+from kcls.run import Run, finished_run
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def evaluate(
     Args:
         run: the run; None is the newest finished one.
         split: ``train``, ``val`` or ``test`` of its recipe, without augmentation.
-        top_k: the second accuracy to report; left out if there are no more than ``top_k`` classes.
+        top_k: the second accuracy to report; with no more than ``top_k`` classes it is 1.
         batch_size: images at once.
 
     Raises:
@@ -53,12 +53,12 @@ def evaluate(
     """
     if top_k < 1 or batch_size < 1:
         raise RecipeError(f"top_k and batch_size must be 1 or more, not {top_k} and {batch_size}")
-    run = newest_run(finished=True) if run is None else run if isinstance(run, Run) else open_run(run)
-    run.require_finished()
+    run = finished_run(run)
     data = open_split(run.recipe.data, split)
+    check_not_trained_on(run.recipe.data, split, run.splits)
     if data.class_names != run.class_names:
         raise DataError(f"the classes of split {split!r} are no longer those of run {run.path} (its labels.txt)")
-    classifier = KerasClassifier(run)
+    classifier = KerasClassifier(run.model_file)
     stream = iter(evaluation_stream(data, batch_size))
     logits, labels = [], []
     while (batch := reading(data, lambda: next(stream, None))) is not None:
@@ -76,11 +76,12 @@ def _measure(logits: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...
     classes = len(class_names)
     if labels.min() < 0 or labels.max() >= classes:
         raise DataError(f"labels run from {labels.min()} to {labels.max()}, but there are {classes} classes")
+    if not np.isfinite(logits).all():
+        raise KclsError("the model's answers are not all finite numbers: its weights are useless")
     places = ranks(logits, labels)
     summary: dict[str, Any] = {"count": len(labels), "loss": cross_entropy(logits, labels)}
     for k in sorted({1, top_k}):
-        if k == 1 or k < classes:
-            summary[f"top{k}"] = float((places < k).mean())
+        summary[f"top{k}"] = float((places < k).mean())
     confusion = confusion_matrix(logits.argmax(-1), labels, classes)
     rows = per_class(confusion, class_names)
     for name in ("precision", "recall", "f1"):

@@ -23,12 +23,14 @@ def plot_confusion(confusion: np.ndarray, class_names: tuple[str, ...], title: s
     picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(picture, label="share of the true class", shrink=0.8)
     if classes <= MOST_NAMES:
-        axis.set_xticks(range(classes), class_names, rotation=90 if max(map(len, class_names)) > 3 else 0)
-        axis.set_yticks(range(classes), class_names)
+        rotation = 90 if max(map(len, class_names)) > 3 else 0
+        axis.set_xticks(range(classes), class_names, rotation=rotation, parse_math=False)
+        axis.set_yticks(range(classes), class_names, parse_math=False)
     if classes <= MOST_COUNTS:
         for row, column in zip(*np.nonzero(confusion), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axis.text(column, row, confusion[row, column], ha="center", va="center", color=colour, fontsize="small")
-    axis.set(title=title, xlabel="predicted", ylabel="true")
+    axis.set(xlabel="predicted", ylabel="true")
+    axis.set_title(title, parse_math=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110)

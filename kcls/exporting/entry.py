@@ -9,15 +9,16 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from kcls.artifact import LABELS_NAME, KerasClassifier, SavedModelClassifier, TFLiteClassifier
-from kcls.data.sources import open_split
+from kcls import labels
+from kcls.artifact import KerasClassifier, SavedModelClassifier, TFLiteClassifier
+from kcls.data.sources import open_split, reading
 from kcls.errors import KclsError, RecipeError, near
 from kcls.exporting.gate import HeldOut, inspect
 from kcls.exporting.saved_model import write_saved_model
 from kcls.exporting.tflite import make_tflite
 from kcls.files import replacing, write_json, write_text
 from kcls.recipe import ExportSection, Recipe
-from kcls.run import Run, newest_run, open_run
+from kcls.run import Run, finished_run
 
 Quantize = Literal["none", "float16", "dynamic", "int8"]
 _FILE_NAMES = {"none": "float32", "float16": "float16", "dynamic": "dynamic_int8", "int8": "int8"}
@@ -29,6 +30,7 @@ def export(
     *,
     quantize: Quantize | None = None,
     max_drop: float | None = None,
+    min_agreement: float | None = None,
 ) -> list[dict[str, Any]]:
     """Exports a finished run to ``export/`` in its folder; a file that fails its gate is not kept.
 
@@ -37,6 +39,8 @@ def export(
         formats: ``saved_model``, ``tflite`` or both; None is what the recipe states.
         quantize: of TFLite: ``none``, ``float16``, ``dynamic`` or ``int8``; None is what the recipe states.
         max_drop: top-1, a fraction, that a quantized file may lose; None is what the recipe states, else 0.01.
+        min_agreement: share of the images for which it must give the model's answer; None is what the recipe
+            states, else 0.9.
 
     Returns:
         A report for each file: ``format``, ``path``, ``quantize``, ``size_bytes`` and what ``inspect`` found. They
@@ -47,14 +51,13 @@ def export(
         KclsError: no such run, it is not finished, or the conversion failed.
         GateError: a file is not as good as the model.
     """
-    run = newest_run(finished=True) if run is None else run if isinstance(run, Run) else open_run(run)
-    run.require_finished()
+    run = finished_run(run)
     recipe = run.recipe
-    options = _options(recipe.export, formats, quantize, max_drop)
-    classifier = KerasClassifier(run)
-    held_out = HeldOut(recipe.data, classifier)
+    options = _options(recipe.export, formats, quantize, max_drop, min_agreement)
+    classifier = KerasClassifier(run.model_file)
+    held_out = HeldOut(recipe.data, run.splits, classifier)
     folder = run.path / "export"
-    write_text(folder / LABELS_NAME, "".join(f"{name}\n" for name in run.class_names))
+    write_text(folder / labels.FILE_NAME, labels.to_text(run.class_names))
     reports = []
     for format in dict.fromkeys(options.formats):
         if format == "saved_model":
@@ -68,7 +71,11 @@ def export(
 
 
 def _options(
-    stated: ExportSection | None, formats: Sequence[str] | None, quantize: str | None, max_drop: float | None
+    stated: ExportSection | None,
+    formats: Sequence[str] | None,
+    quantize: str | None,
+    max_drop: float | None,
+    min_agreement: float | None,
 ) -> ExportSection:
     """What to do: what was asked for, then what the recipe states."""
     formats = tuple(formats or (stated.formats if stated else ()))
@@ -84,13 +91,18 @@ def _options(
         )
     if quantize is not None and "tflite" not in formats:
         raise RecipeError(f"quantize {quantize!r} has no effect without format tflite")
-    if max_drop is not None and not 0 <= max_drop <= 1:
-        raise RecipeError(f"max_drop is a fraction from 0 to 1, not {max_drop}")
+    asked = {"max_drop": max_drop, "min_agreement": min_agreement}
+    limits = {name: limit for name, limit in asked.items() if limit is not None}
+    for name, limit in limits.items():
+        if not 0 <= limit <= 1:
+            raise RecipeError(f"{name} is a fraction from 0 to 1, not {limit}")
     base = stated or ExportSection(formats=formats)  # type: ignore[arg-type]
-    changes: dict[str, Any] = {"formats": formats, "quantize": quantize or base.quantize}
-    if max_drop is not None:
-        changes["max_drop"] = max_drop
-    return base.model_copy(update=changes)
+    quantize = quantize or base.quantize
+    if limits and (quantize == "none" or "tflite" not in formats):
+        raise RecipeError(
+            f"{' and '.join(limits)} has no effect without a quantized tflite: a float file must be exact"
+        )
+    return base.model_copy(update={"formats": formats, "quantize": quantize, **limits})
 
 
 @contextmanager
@@ -106,7 +118,7 @@ def _writing(path: Path) -> Iterator[Path]:
 def _saved_model(classifier: KerasClassifier, path: Path, held_out: HeldOut) -> dict[str, Any]:
     with _writing(path) as temporary:
         write_saved_model(classifier.model, classifier.class_names, classifier.preprocess, temporary)
-        found = inspect(SavedModelClassifier(temporary), held_out, exact=True, max_drop=0)
+        found = inspect(SavedModelClassifier(temporary), held_out)
         size = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
     return {"format": "saved_model", "path": str(path), "quantize": "none", "size_bytes": size, **found}
 
@@ -120,8 +132,8 @@ def _tflite(
             classifier.model, classifier.class_names, classifier.preprocess, options.quantize, calibration
         )
         temporary.write_bytes(contents)
-        exact = options.quantize == "none"
-        found = inspect(TFLiteClassifier(temporary, threads=1), held_out, exact=exact, max_drop=options.max_drop)
+        limits = None if options.quantize == "none" else (options.max_drop, options.min_agreement)
+        found = inspect(TFLiteClassifier(temporary, threads=1), held_out, limits)
     report = {
         "format": "tflite",
         "path": str(path),
@@ -136,8 +148,9 @@ def _tflite(
 def _calibration(recipe: Recipe, count: int) -> Iterator[np.ndarray]:
     """Training images as evaluation would see them, drawn with the run's seed."""
     split = open_split(recipe.data, "train")
-    examples = split.examples((recipe.train.seed, 0)).take(count)
-    yield from (image for _, image, _ in examples.as_numpy_iterator())
+    examples = iter(split.examples((recipe.train.seed, 0)).take(count))
+    while (example := reading(split, lambda: next(examples, None))) is not None:
+        yield example[1].numpy()
 
 
 def _add_report(path: Path, report: dict[str, Any]) -> None:

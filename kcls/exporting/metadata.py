@@ -4,9 +4,6 @@ Schema: https://github.com/tensorflow/tflite-support, metadata_schema.fbs. The n
 as flatbuffers counts them; associated files lie in a zip archive behind the model.
 """
 
-import io
-import zipfile
-
 import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
@@ -71,8 +68,8 @@ def describe(name: str, description: str, labels_name: str) -> bytes:
     return bytes(b.Output())
 
 
-def add_metadata(model: bytes, metadata: bytes, files: dict[str, str]) -> bytes:
-    """A TFLite model with ``metadata`` inside and ``files`` (name -> text) in a zip archive behind it."""
+def add_metadata(model: bytes, metadata: bytes) -> bytes:
+    """A TFLite model with ``metadata`` inside."""
     tree = schema.ModelT.InitFromPackedBuf(bytearray(model), 0)
     buffer = schema.BufferT()
     buffer.data = bytearray(metadata)
@@ -82,10 +79,4 @@ def add_metadata(model: bytes, metadata: bytes, files: dict[str, str]) -> bytes:
     tree.metadata = [*(tree.metadata or []), entry]
     builder = flatbuffers.Builder(len(model) + 4096)
     builder.Finish(tree.Pack(builder), b"TFL3")
-    whole = io.BytesIO()
-    whole.write(builder.Output())
-    with zipfile.ZipFile(whole, "a", zipfile.ZIP_STORED) as archive:
-        for name, text in files.items():
-            # A fixed date, so that the same model makes the same bytes.
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
-    return whole.getvalue()
+    return bytes(builder.Output())

@@ -1,12 +1,11 @@
 """SavedModel: raw images or encoded files in, labels and probabilities out, preprocessing in the graph."""
 
-import json
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from kcls.artifact import CONFIG_NAME, LABELS_NAME
+from kcls.data.archive import config_files
 from kcls.data.decode import decode_tensor
 from kcls.data.preprocess import Preprocess
 
@@ -42,5 +41,5 @@ def write_saved_model(model: keras.Model, class_names: tuple[str, ...], preproce
     archive.write_out(str(folder), verbose=False)
     extra = folder / "assets.extra"
     extra.mkdir()
-    (extra / LABELS_NAME).write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
-    (extra / CONFIG_NAME).write_text(json.dumps({"preprocess": preprocess.to_dict()}), encoding="utf-8")
+    for name, text in config_files(class_names, preprocess).items():
+        (extra / name).write_text(text, encoding="utf-8")

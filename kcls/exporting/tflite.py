@@ -1,6 +1,6 @@
 """TFLite: one uint8 square in, probabilities out, builtin operators only; float or quantized after training."""
 
-import json
+import io
 import tempfile
 from collections.abc import Iterable
 
@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kcls.artifact import CONFIG_NAME, LABELS_NAME
+from kcls import labels
 from kcls.backend import quiet_stderr
+from kcls.data.archive import add_config
 from kcls.data.preprocess import Preprocess
 from kcls.errors import KclsError
 from kcls.exporting.metadata import add_metadata, describe
@@ -63,10 +64,10 @@ def make_tflite(
         except Exception as error:  # the converter raises many kinds
             raise KclsError(f"TFLite cannot express {model.name} with quantize {quantize!r}: {error}") from error
     _check_input(contents)
-    metadata = describe(model.name, f"Image classifier of {len(class_names)} classes.", LABELS_NAME)
-    config = {"preprocess": preprocess.to_dict(), "quantize": quantize}
-    labels = "".join(f"{name}\n" for name in class_names)
-    return add_metadata(contents, metadata, {LABELS_NAME: labels, CONFIG_NAME: json.dumps(config)})
+    description = describe(model.name, f"Image classifier of {len(class_names)} classes.", labels.FILE_NAME)
+    whole = io.BytesIO(add_metadata(contents, description))
+    add_config(whole, class_names, preprocess)
+    return whole.getvalue()
 
 
 def _representative(squares: Iterable[np.ndarray]):

@@ -1,14 +1,18 @@
 """The training of a recipe, from top to bottom: devices, data, model, run folder, resume, loop, result."""
 
+import json
 import platform
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 from kcls import __version__
-from kcls.data.sources import open_split
+from kcls.data.archive import add_config
+from kcls.data.preprocess import Preprocess
+from kcls.data.sources import check_unchanged, fingerprint, open_split
 from kcls.data.stream import steps_per_epoch
 from kcls.errors import KclsError, RecipeError
 from kcls.files import replacing, write_json
@@ -63,18 +67,21 @@ def train(
     train_split = open_split(recipe.data, "train", download=download)
     val_split = open_split(recipe.data, "val", download=download)
     if recipe.data.test:  # if it is not there, that is found now, not at the end
-        open_split(recipe.data, "test", download=download)
+        open_split(recipe.data, "test", download=download, raw=True)
     steps = steps_per_epoch(train_split, recipe.train.batch_size)
     schedule = make_schedule(recipe.optimizer, steps_per_epoch=steps, epochs=recipe.train.epochs)
     model = _build(recipe, strategy, schedule, len(train_split.class_names))
 
     run = run or create_run(recipe, name or recipe.model.name, train_split.class_names, out, force)
     training = Training(recipe, run, strategy, model, schedule, train_split, val_split, steps)
-    if resume:
-        _restore(training)
-    _write_environment(training)
-    run_epochs(training)
-    _finish(training)
+    with run.locked():
+        if resume:
+            _restore(training)
+        else:
+            write_json(run.path / "splits.json", {role: fingerprint(recipe.data, role) for role in ("train", "val")})
+        _add_environment(training)
+        run_epochs(training)
+        _finish(training)
     return run
 
 
@@ -102,6 +109,7 @@ def _resumed_recipe(run: Run, given: Recipe | None) -> Recipe:
         )
     if not run.last_checkpoint.is_file():
         raise KclsError(f"run {run.path} has no checkpoint yet, there is nothing to resume; start it again")
+    check_unchanged(recipe.data, ("train", "val"), run.splits, "restore them, or start a new run")
     return recipe
 
 
@@ -143,22 +151,25 @@ def _restore(training: Training) -> None:
     run.write_history([row for row in run.history() if row["epoch"] <= done])
 
 
-def _write_environment(training: Training) -> None:
+def _add_environment(training: Training) -> None:
+    """Adds this start to those before it."""
+    file = training.run.path / "environment.json"
+    starts = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
     devices = [d.name for kind in ("GPU", "CPU") for d in tf.config.list_logical_devices(kind)]
-    write_json(
-        training.run.path / "environment.json",
-        {
-            "kcls": __version__,
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "platform": platform.platform(),
-            "devices": devices,
-            "replicas": training.strategy.num_replicas_in_sync,
-            "seed": training.recipe.train.seed,
-            "argv": sys.argv,
-        },
-    )
+    start = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "step": training.step,
+        "kcls": __version__,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "platform": platform.platform(),
+        "devices": devices,
+        "replicas": training.strategy.num_replicas_in_sync,
+        "seed": training.recipe.train.seed,
+        "argv": sys.argv,
+    }
+    write_json(file, [*starts, start])
 
 
 def _finish(training: Training) -> None:
@@ -171,3 +182,4 @@ def _finish(training: Training) -> None:
     plot_curves(run.history(), run.path / "curves.png")
     with replacing(run.model_file) as temporary:
         model.save(temporary)
+        add_config(temporary, run.class_names, Preprocess.from_recipe(recipe.data))

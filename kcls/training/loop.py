@@ -1,6 +1,7 @@
 """The loop: epochs of steps under a strategy, validation, checkpoints, and the reasons to stop."""
 
 import math
+import shlex
 import signal
 import time
 from dataclasses import dataclass
@@ -79,11 +80,13 @@ def run_epochs(training: Training) -> None:
                 training.step += 1
                 if not math.isfinite(loss):
                     _stop_not_finite(training, loss)
-                if stop.received:
+                if stop.received and training.step % steps:  # after the last step, the epoch is finished first
                     _stop_interrupted(training, stop.received)
                 display.step(epoch, training.step, loss)
             row = _epoch_row(training, epoch, (steps - first), began)
             row |= _validate(training, val_step)
+            if not math.isfinite(row["val_loss"]):
+                _stop_not_finite(training, row["val_loss"], "validation loss")
             _keep_if_best(training, row)
             run.write_history([*run.history(), row])
             with board.as_default(training.step):
@@ -120,7 +123,8 @@ def _epoch_row(training: Training, epoch: int, steps: int, began: float) -> dict
     return {
         "epoch": epoch + 1,
         "step": training.step,
-        "loss": float(logs["loss"]),
+        "loss": float(logs["cross_entropy"]),
+        "objective": float(logs["loss"]),  # what was minimised: with label smoothing
         "top1": float(logs["top1"]),
         "lr": float(training.schedule(training.step - 1)),
         "images_per_second": steps * training.recipe.train.batch_size / seconds,
@@ -151,11 +155,11 @@ def _save(training: Training) -> None:
     save_checkpoint(training.run.last_checkpoint, training.variables, {"step": training.step, "best": training.best})
 
 
-def _stop_not_finite(training: Training, loss: float) -> None:
+def _stop_not_finite(training: Training, loss: float, name: str = "loss") -> None:
     epoch, step = divmod(training.step - 1, training.steps)
     saved = "the last whole epoch is saved" if training.run.last_checkpoint.is_file() else "nothing was saved yet"
     raise KclsError(
-        f"the loss is {loss} at step {training.step} (epoch {epoch + 1}, step {step + 1} of {training.steps}), "
+        f"the {name} is {loss} at step {training.step} (epoch {epoch + 1}, step {step + 1} of {training.steps}), "
         f"learning rate {float(training.schedule(training.step - 1)):.3g}; {saved}. "
         "A lower optimizer.lr or a longer optimizer.warmup_epochs usually helps"
     )
@@ -165,6 +169,7 @@ def _stop_interrupted(training: Training, number: int) -> None:
     _save(training)
     raise Interrupted(
         f"{signal.Signals(number).name}: saved at step {training.step} of "
-        f"{training.steps * training.recipe.train.epochs}; go on with `kcls train --resume --out {training.run.path}`",
+        f"{training.steps * training.recipe.train.epochs}; go on with "
+        f"`kcls train --resume --out {shlex.quote(str(training.run.path))}`",
         number,
     )

@@ -1,0 +1,43 @@
+"""What travels inside a model file, in a zip archive: class names and preprocessing.
+
+A ``.keras`` file is such an archive; a TFLite file has one behind it.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import IO
+
+from kcls import labels
+from kcls.data.preprocess import Preprocess
+from kcls.errors import KclsError
+
+CONFIG_NAME = "kcls.json"
+
+
+def config_files(class_names: tuple[str, ...], preprocess: Preprocess) -> dict[str, str]:
+    """Name -> text of the files that make a model a classifier."""
+    config = json.dumps({"preprocess": preprocess.to_dict()})
+    return {labels.FILE_NAME: labels.to_text(class_names), CONFIG_NAME: config}
+
+
+def add_config(file: Path | IO[bytes], class_names: tuple[str, ...], preprocess: Preprocess) -> None:
+    """Adds these files to the archive of a model file."""
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
+        for name, text in config_files(class_names, preprocess).items():
+            # A fixed date, so that the same model makes the same bytes.
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
+
+
+def read_config(file: Path) -> tuple[tuple[str, ...], Preprocess]:
+    """The class names and the preprocessing inside a model file.
+
+    Raises:
+        KclsError: it holds none.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            class_names = labels.from_text(archive.read(labels.FILE_NAME).decode())
+            return class_names, Preprocess(**json.loads(archive.read(CONFIG_NAME))["preprocess"])
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError):
+        raise KclsError(f"{file} holds no labels and preprocessing: it was not made by kcls, or is damaged") from None

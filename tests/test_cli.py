@@ -89,6 +89,19 @@ def test_an_unreadable_image_is_named_the_rest_are_done_and_the_code_is_3(cli, n
     assert "zero.png" in done.out + done.err and "seven.png" in done.out and "0 bytes" in done.out + done.err
 
 
+def test_a_file_name_is_printed_as_it_is(cli, newest, digit, tmp_path):
+    odd = tmp_path / "a[b] :smile: [red]x.png"
+    shutil.copy(digit, odd)
+    assert str(odd) in cli("predict", odd, "--top-k", "1").out
+
+
+def test_an_error_of_another_kind_is_one_line_too(cli, newest, monkeypatch):
+    monkeypatch.setattr("kcls.prediction.predict", lambda *_, **__: 1 / 0)
+    done = cli("predict", "x.png")
+    assert done.code == 1 and "Error: ZeroDivisionError: division by zero" in done.err
+    assert "KCLS_DEBUG=1 shows where" in done.err and "Traceback" not in done.err
+
+
 def test_models_prints_the_rows_of_the_reference(cli):
     done = cli("models", "--json")
     rows = {row["name"]: row for row in json.loads(done.out)}

@@ -11,6 +11,7 @@ import kcls
 from kcls.artifact import KerasClassifier
 from kcls.errors import DataError, KclsError, RecipeError
 from kcls.evaluation.metrics import confusion_matrix, cross_entropy, per_class, ranks
+from kcls.evaluation.plots import plot_confusion
 
 LOGITS = np.array([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0], [1.0, 2.0, 9.0], [4.0, 0.0, 1.0]])
 LABELS = np.array([0, 2, 2, 1])
@@ -59,6 +60,11 @@ def test_an_evaluation_agrees_with_the_model_and_its_own_files(trained):
     assert np.array([row[1:] for row in rows[1:]], int).tolist() == evaluation.confusion.tolist()
     assert len(list(csv.DictReader((folder / "per_class.csv").open()))) == 10
     assert (folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_class_name_is_drawn_as_it_is(tmp_path):
+    plot_confusion(np.eye(2, dtype=int), ("US$1_$", "a_b$"), "100 $ on_x$", tmp_path / "confusion.png")
+    assert (tmp_path / "confusion.png").is_file()
 
 
 def test_the_validation_of_the_training_is_the_evaluation(trained):

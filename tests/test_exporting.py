@@ -69,6 +69,13 @@ def test_int8_is_int8_from_end_to_end(exported):
     assert exported["tflite", "int8"]["calibration_images"] == 256
 
 
+def test_a_pixels_byte_is_its_int8_value_whatever_the_calibration_images(trained):
+    classifier = open_artifact(trained.path)
+    grey = [np.full((8, 8, 3), 128, np.uint8)]
+    contents = make_tflite(classifier.model, classifier.class_names, classifier.preprocess, "int8", grey)
+    assert Interpreter(model_content=contents).get_input_details()[0]["quantization"] == (1.0, 0)
+
+
 @pytest.mark.parametrize("kind", TFLITE)
 def test_labels_and_preprocessing_are_inside_the_file_and_beside_it(exported, trained, kind):
     path = exported[kind]["path"]

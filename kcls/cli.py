@@ -4,19 +4,28 @@ Results go to stdout; progress, logs and errors to stderr. Heavy imports wait un
 """
 
 import io
-import json
 import os
-import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Iterable
 from typing import Any
 
 import click
 
 from kcls import __version__
 from kcls.errors import DataError, GateError, KclsError, RecipeError, near
+from kcls.printing import (
+    next_command,
+    number,
+    plain,
+    print_exports,
+    print_json,
+    print_summary,
+    print_table,
+    show_csv,
+    show_json_lines,
+    show_table,
+)
 
 as_json = click.option("--json", "json_", is_flag=True, help="Print JSON on stdout, and nothing else.")
 run_argument = click.argument("run", required=False, type=click.Path())
@@ -73,7 +82,7 @@ def train(recipe, overrides, out, resume, force, download, json_) -> None:
 
         result["evaluation"] = evaluate_(run).summary
         if not json_:
-            _print_summary("test", result["evaluation"])
+            print_summary("test", result["evaluation"])
     refused = None
     if run.recipe.export:
         from kcls.exporting import export as export_
@@ -84,12 +93,12 @@ def train(recipe, overrides, out, resume, force, download, json_) -> None:
             refused = error
             result["error"] = str(error)
     if json_:
-        _print_json(result)
+        print_json(result)
     else:
         if "exports" in result:
-            _print_exports(result["exports"])
+            print_exports(result["exports"])
         files = [r["path"] for r in result.get("exports", []) if r["format"] == "tflite"]
-        _next(f"The run is in {run.path}", "predict", files[0] if files else run.path, "IMAGE...")
+        next_command(f"The run is in {run.path}", "predict", files[0] if files else run.path, "IMAGE...")
     if refused:
         raise refused
 
@@ -106,13 +115,13 @@ def evaluate(run, split, top_k, batch_size, json_) -> None:
 
     evaluation = evaluate_(run, split, top_k=top_k, batch_size=batch_size)
     if json_:
-        _print_json({**evaluation.summary, "split": split, "per_class": evaluation.per_class})
+        print_json({**evaluation.summary, "split": split, "per_class": evaluation.per_class})
         return
-    _print_summary(split, evaluation.summary)
+    print_summary(split, evaluation.summary)
     columns = ["class", "count", "precision", "recall", "f1"]
-    _print_table(columns, ([_number(row[c]) for c in columns] for row in evaluation.per_class))
+    print_table(columns, ([number(row[c]) for c in columns] for row in evaluation.per_class))
     where = evaluation.folder.parent.parent
-    _next(f"The confusion matrix and the numbers are in {evaluation.folder}", "export", where, "--tflite")
+    next_command(f"The confusion matrix and the numbers are in {evaluation.folder}", "export", where, "--tflite")
 
 
 @cli.command()
@@ -141,7 +150,7 @@ def predict(inputs, top_k, csv_, json_) -> None:
         _check_image(inputs[0])
         artifact, images = newest_run(finished=True), inputs
         click.echo(f"with the newest run, {artifact.path}", err=True)
-    show = _show_csv if csv_ else _show_json_lines if json_ else _show_table
+    show = show_csv if csv_ else show_json_lines if json_ else show_table
     failed = show(predict_(artifact, images, top_k=top_k))
     if failed:
         raise DataError(f"{failed} {'image' if failed == 1 else 'images'} could not be classified")
@@ -170,10 +179,10 @@ def export(run, saved_model, tflite, quantize, max_drop, min_agreement, json_) -
     formats = ["saved_model"] * saved_model + ["tflite"] * tflite
     reports = export_(run, formats or None, quantize=quantize, max_drop=max_drop, min_agreement=min_agreement)
     if json_:
-        _print_json({"exports": reports})
+        print_json({"exports": reports})
         return
-    _print_exports(reports)
-    _next(
+    print_exports(reports)
+    next_command(
         f"The files are in {os.path.dirname(reports[-1]['path'])}",
         f"kcls predict {reports[-1]['path']} IMAGE...",
     )
@@ -192,18 +201,18 @@ def models(name, json_) -> None:
         if not chosen:
             raise RecipeError(f"unknown model {name!r}{near(name, [row['name'] for row in rows])}")
         if json_:
-            _print_json(chosen[0])
+            print_json(chosen[0])
             return
         for key, value in chosen[0].items():
-            click.echo(f"{key:<17} {_plain(value)}")
-        _next("", "train", "recipe.yaml", "--set", f"model.name={name}")
+            click.echo(f"{key:<17} {plain(value)}")
+        next_command("", "train", "recipe.yaml", "--set", f"model.name={name}")
         return
     keys = ["name", "image_size", "num_classes", "options", "trainable_params", "gmacs"]
     if json_:
-        _print_json([{key: row[key] for key in keys} for row in rows])
+        print_json([{key: row[key] for key in keys} for row in rows])
         return
     columns = ["name", "image size", "parameters", "multiply-adds"]
-    _print_table(
+    print_table(
         columns,
         ([r["name"], f"{r['image_size']} px", f"{r['trainable_params']:,}", f"{r['gmacs']:.3g} G"] for r in rows),
     )
@@ -260,105 +269,3 @@ def _check_image(first: str) -> None:
         raise RecipeError(f"{first} holds runs and is neither an artifact nor a folder of images; name one of its runs")
     if not path.exists() and not has_magic(first) and not path.suffix:
         raise RecipeError(f"{first} is neither an artifact nor an image")
-
-
-def _next(where: str, *arguments: object) -> None:
-    """Prints where the results are, and the next command, ready to be copied."""
-    if where:
-        click.echo(f"\n{where}")
-    words = [word if word == "IMAGE..." else shlex.quote(word) for word in map(str, arguments)]
-    click.echo(f"Next: kcls {' '.join(words)}")
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
-
-
-def _print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))  # names may hold what rich takes for markup
-    width = None if sys.stdout.isatty() else 1000  # a file or a pipe is as wide as the table
-    Console(width=width).print(table)
-
-
-def _print_summary(split: str, summary: dict[str, Any]) -> None:
-    numbers = "  ".join(f"{key} {_number(value)}" for key, value in summary.items() if key != "count")
-    click.echo(f"{split}: {summary['count']:,} images  {numbers}")
-
-
-def _print_exports(reports: list[dict[str, Any]]) -> None:
-    columns = ["format", "quantize", "size", "top1 model", "top1 file", "agreement", "latency"]
-    _print_table(
-        columns,
-        (
-            [
-                r["format"],
-                r["quantize"],
-                f"{r['size_bytes'] / 1024:,.0f} KiB",
-                _number(r["top1_model"]),
-                _number(r["top1"]),
-                _number(r["agreement"]),
-                f"{r['latency_ms']:.2f} ms",
-            ]
-            for r in reports
-        ),
-    )
-    click.echo(f"compared on {reports[0]['count']:,} images of the {reports[0]['split']} split; latency of one image")
-
-
-def _number(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} ({kind})" for key, kind in value.items()) or "none"
-    return f"{value:,}" if isinstance(value, int) else str(value if value not in (None, {}) else "none")
-
-
-def _show_table(predictions) -> int:
-    failed = 0
-    rows = []
-    for p in predictions:
-        if p.error:
-            failed += 1
-            click.echo(f"{p.image}: {p.error}", err=True)
-        for rank, (label, probability) in enumerate(p.labels):
-            rows.append(["" if rank else p.image, label, f"{probability:.4f}"])
-    if rows:
-        _print_table(["image", "label", "probability"], rows)
-    return failed
-
-
-def _show_csv(predictions) -> int:
-    import csv
-
-    failed = 0
-    writer = csv.writer(sys.stdout)
-    writer.writerow(["image", "rank", "label", "probability", "error"])
-    for p in predictions:
-        failed += bool(p.error)
-        if p.error:
-            writer.writerow([p.image, "", "", "", p.error])
-        for rank, (label, probability) in enumerate(p.labels, 1):
-            writer.writerow([p.image, rank, label, f"{probability:.6f}", ""])
-    return failed
-
-
-def _show_json_lines(predictions) -> int:
-    failed = 0
-    for p in predictions:
-        failed += bool(p.error)
-        answer = (
-            {"error": p.error} if p.error else {"predictions": [{"label": n, "probability": v} for n, v in p.labels]}
-        )
-        _print_json({"image": p.image, **answer})
-    return failed

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from kcls.data.augment import augment
-from kcls.recipe import AugmentSection
+from kcls.sections import AugmentSection
 
 IMAGE = np.random.default_rng(0).integers(1, 256, (16, 16, 3), dtype=np.uint8)
 

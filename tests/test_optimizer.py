@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kcls.recipe import OptimizerSection
+from kcls.sections import OptimizerSection
 from kcls.training.objective import CrossEntropy
 from kcls.training.optimizer import SGD, Schedule, make_optimizer, make_schedule
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 if TYPE_CHECKING:
-    from kcls.recipe import AugmentSection
+    from kcls.sections import AugmentSection
 
 
 def augment(image, options: "AugmentSection", seed: int, epoch: int, index):

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from kcls.recipe import DataSection
+    from kcls.sections import DataSection
 
 PAD_VALUE = 128  # the grey around an image of fit "pad": 0 after the default normalisation
 

@@ -4,14 +4,12 @@ Two sources, image folders and TensorFlow Datasets (our embedded data sets among
 """
 
 import contextlib
-import hashlib
 import importlib
 import io
-import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -21,7 +19,7 @@ from kcls.data.decode import decode_tensor, read_image
 from kcls.data.folder import Files, list_files
 from kcls.data.preprocess import Preprocess
 from kcls.errors import DataError, RecipeError, near
-from kcls.recipe import DataSection
+from kcls.sections import DataSection
 
 MEMORY_LIMIT = 2**30  # bytes of squares: a split below is decoded once and kept
 SHUFFLE_BUFFER = 16_384  # records, where a split can only be read in order
@@ -148,45 +146,12 @@ def open_split(data: DataSection, role: str, *, download: bool = False, raw: boo
     if data.source == "folder":
         split = _FolderSplit(role, _folder_files(data, role, expression), preprocess)
     else:
-        split = _TfdsSplit(role, _prepared_builder(data, download), expression, preprocess)
+        split = _TfdsSplit(role, prepared_builder(data, download), expression, preprocess)
     if split.count == 0:
         raise DataError(f"split {role!r} ({expression}) of {data.source} is empty")
     if not raw and split.count * data.image_size**2 * 3 <= MEMORY_LIMIT:
         split = reading(split, lambda: _MemorySplit(split))
     return split
-
-
-def fingerprint(data: DataSection, role: str) -> str:
-    """A short text that changes when the images of a split become others, by name; their pixels are not read."""
-    expression = getattr(data, role)
-    if data.source == "folder":
-        files = list_files(data.path or "", expression, data.split_seed)
-        names = [os.path.relpath(path, data.path) for path in files.paths]
-        digest = hashlib.sha256("\n".join([*files.class_names, "", *names]).encode("utf-8", "surrogateescape"))
-        return f"{len(names)} files {digest.hexdigest()[:16]}"
-    info = _prepared_builder(data, download=False).info
-    return f"{info.full_name} {expression} {info.splits[expression].num_examples} examples"
-
-
-def check_unchanged(data: DataSection, roles: Iterable[str], known: dict[str, str], advice: str) -> None:
-    """Raises a DataError with ``advice`` if a split is no longer the one with the ``known`` fingerprint."""
-    for role in roles:
-        now = fingerprint(data, role)
-        if role in known and now != known[role]:
-            raise DataError(
-                f"the images of split {role!r} are not those of the training any more (then: {known[role]}, "
-                f"now: {now}); {advice}"
-            )
-
-
-def check_not_trained_on(data: DataSection, role: str, known: dict[str, str]) -> None:
-    """Raises a DataError if ``role`` is cut from the same images as ``train``, and these have changed since.
-
-    The slices of a folder are drawn anew when an image is added, so that one that was trained on may be in any.
-    """
-    if role != "train" and getattr(data, role).partition("[")[0] == data.train.partition("[")[0]:
-        advice = f"so {role!r} may hold images that were trained on: put new ones in a folder of their own"
-        check_unchanged(data, ("train",), known, advice)
 
 
 def reading(split: Split, read: Callable[[], Any]) -> Any:
@@ -247,7 +212,7 @@ def _folder_files(data: DataSection, role: str, expression: str) -> Files:
     return files
 
 
-def _prepared_builder(data: DataSection, download: bool) -> Any:
+def prepared_builder(data: DataSection, download: bool) -> Any:
     """The TensorFlow data set, prepared on disk; a download happens only if it was asked for."""
     import tensorflow_datasets as tfds
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from kcls.artifact import KerasClassifier
-from kcls.data.sources import check_not_trained_on, open_split, reading
+from kcls.data.fingerprint import check_not_trained_on
+from kcls.data.sources import open_split, reading
 from kcls.data.stream import evaluation_stream
 from kcls.errors import DataError, KclsError, RecipeError
 from kcls.evaluation.metrics import confusion_matrix, cross_entropy, per_class, ranks

@@ -17,8 +17,9 @@ from kcls.exporting.gate import HeldOut, inspect
 from kcls.exporting.saved_model import write_saved_model
 from kcls.exporting.tflite import make_tflite
 from kcls.files import replacing, write_json, write_text
-from kcls.recipe import ExportSection, Recipe
+from kcls.recipe import Recipe
 from kcls.run import Run, finished_run
+from kcls.sections import ExportSection
 
 Quantize = Literal["none", "float16", "dynamic", "int8"]
 _FILE_NAMES = {"none": "float32", "float16": "float16", "dynamic": "dynamic_int8", "int8": "int8"}

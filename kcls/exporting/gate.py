@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image
 
 from kcls.artifact import Classifier, KerasClassifier
-from kcls.data.sources import check_not_trained_on, open_split, reading
+from kcls.data.fingerprint import check_not_trained_on
+from kcls.data.sources import open_split, reading
 from kcls.errors import GateError
-from kcls.recipe import DataSection
+from kcls.sections import DataSection
 
 MOST_IMAGES = 2000  # held-out images to compare on
 SAME = 2e-3  # probabilities that a float file may be off: rounding of the resize and of float32 sums

@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from kcls import __version__
 from kcls.data.archive import add_config
+from kcls.data.fingerprint import check_unchanged, fingerprint
 from kcls.data.preprocess import Preprocess
-from kcls.data.sources import check_unchanged, fingerprint, open_split
+from kcls.data.sources import open_split
 from kcls.data.stream import steps_per_epoch
 from kcls.errors import KclsError, RecipeError
 from kcls.files import replacing, write_json

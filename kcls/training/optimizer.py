@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from kcls.recipe import OptimizerSection
+from kcls.sections import OptimizerSection
 
 
 def is_decayed(variable) -> bool:

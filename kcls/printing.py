@@ -1,0 +1,119 @@
+"""What the command line prints: tables for people, JSON and CSV for scripts."""
+
+import csv
+import json
+import shlex
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+
+def next_command(where: str, *arguments: object) -> None:
+    """Prints where the results are, and the next command, ready to be copied."""
+    if where:
+        click.echo(f"\n{where}")
+    words = [word if word == "IMAGE..." else shlex.quote(word) for word in map(str, arguments)]
+    click.echo(f"Next: kcls {' '.join(words)}")
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as one line of JSON."""
+    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Prints a table; on a terminal as wide as that, else as wide as it must be."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))  # names may hold what rich takes for markup
+    width = None if sys.stdout.isatty() else 1000  # a file or a pipe is as wide as the table
+    Console(width=width).print(table)
+
+
+def print_summary(split: str, summary: dict[str, Any]) -> None:
+    """Prints an evaluation's numbers in one line."""
+    numbers = "  ".join(f"{key} {number(value)}" for key, value in summary.items() if key != "count")
+    click.echo(f"{split}: {summary['count']:,} images  {numbers}")
+
+
+def print_exports(reports: list[dict[str, Any]]) -> None:
+    """Prints what became of each exported file."""
+    columns = ["format", "quantize", "size", "top1 model", "top1 file", "agreement", "latency"]
+    print_table(
+        columns,
+        (
+            [
+                r["format"],
+                r["quantize"],
+                f"{r['size_bytes'] / 1024:,.0f} KiB",
+                number(r["top1_model"]),
+                number(r["top1"]),
+                number(r["agreement"]),
+                f"{r['latency_ms']:.2f} ms",
+            ]
+            for r in reports
+        ),
+    )
+    click.echo(f"compared on {reports[0]['count']:,} images of the {reports[0]['split']} split; latency of one image")
+
+
+def number(value: Any) -> str:
+    """A fraction with four digits, or the value as it is."""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def plain(value: Any) -> str:
+    """A value of the catalogue as a person reads it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} ({kind})" for key, kind in value.items()) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value if value not in (None, {}) else "none")
+
+
+def show_table(predictions) -> int:
+    """Prints predictions as a table, errors on stderr; returns how many images failed."""
+    failed = 0
+    rows = []
+    for p in predictions:
+        if p.error:
+            failed += 1
+            click.echo(f"{p.image}: {p.error}", err=True)
+        for rank, (label, probability) in enumerate(p.labels):
+            rows.append(["" if rank else p.image, label, f"{probability:.4f}"])
+    if rows:
+        print_table(["image", "label", "probability"], rows)
+    return failed
+
+
+def show_csv(predictions) -> int:
+    """Prints predictions as CSV, a row for each label; returns how many images failed."""
+    failed = 0
+    writer = csv.writer(sys.stdout)
+    writer.writerow(["image", "rank", "label", "probability", "error"])
+    for p in predictions:
+        failed += bool(p.error)
+        if p.error:
+            writer.writerow([p.image, "", "", "", p.error])
+        for rank, (label, probability) in enumerate(p.labels, 1):
+            writer.writerow([p.image, rank, label, f"{probability:.6f}", ""])
+    return failed
+
+
+def show_json_lines(predictions) -> int:
+    """Prints predictions as JSON, a line for each image; returns how many images failed."""
+    failed = 0
+    for p in predictions:
+        failed += bool(p.error)
+        answer = (
+            {"error": p.error} if p.error else {"predictions": [{"label": n, "probability": v} for n, v in p.labels]}
+        )
+        print_json({"image": p.image, **answer})
+    return failed

@@ -1,0 +1,240 @@
+"""The sections of a recipe, as frozen, validated objects.
+
+Nothing that changes the meaning of the data has a hidden default: the splits, the image size and whether a
+mirrored image keeps its class must be stated.
+"""
+
+import math
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from kcls.yaml_lines import dump_yaml
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Channels = Annotated[tuple[Fraction, Fraction, Fraction], Field(strict=False)]
+
+
+def _number(value: Any) -> int | float | bool:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"expected a number or true or false, not {value!r}")
+    return value
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, strict about types, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
+
+    def idle(self) -> dict[str, str]:
+        """The fields that have no effect beside the values of the others, each with the reason."""
+        return {}
+
+    @model_validator(mode="after")
+    def _refuse_idle_fields(self):
+        for field, reason in self.idle().items():
+            if field in self.model_fields_set and getattr(self, field) not in (None, ()):
+                raise ValueError(f"{field} has no effect {reason}")
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """Every value that has an effect, defaults included, in plain types."""
+        idle = self.idle()
+        values = {name: getattr(self, name) for name in type(self).model_fields if name not in idle}
+        plain = self.model_dump(mode="json")
+        return {
+            name: value.resolved() if isinstance(value, Section) else plain[name]
+            for name, value in values.items()
+            if value is not None
+        }
+
+
+class ModelSection(Section):
+    """Which network. ``options`` are numeric options of its builder, see ``kcls models NAME``."""
+
+    name: str
+    drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    options: dict[str, Annotated[Any, AfterValidator(_number)]] = {}
+
+
+class DataSection(Section):
+    """Where the images come from, which of them are for what, and how they become ``image_size`` squares.
+
+    ``source`` is ``folder`` (with ``path``) or the name of a TensorFlow data set, ``name[/config][:version]``.
+    A split is ``name`` or ``name[from%:to%]``; a flat folder's only split is ``all``. ``mean`` and ``std`` are
+    those of each channel on a 0..1 scale.
+    """
+
+    source: str
+    path: str | None = None
+    data_dir: str | None = None
+    train: str
+    val: str
+    test: str | None = None
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    image_size: Annotated[int, Field(ge=8, le=4096)]
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: Channels = (0.5, 0.5, 0.5)
+    std: Channels = (0.5, 0.5, 0.5)
+
+    def idle(self):
+        """See ``Section.idle``."""
+        fields = {"path": "unless source is 'folder'", "split_seed": "unless source is 'folder'"}
+        if self.source == "folder":
+            fields = {"data_dir": "with source 'folder', whose images are at path"}
+        if self.fit == "pad":
+            fields["crop_fraction"] = "with fit 'pad', which shows the whole image"
+        return fields
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.source == "folder" and not self.path:
+            raise ValueError("source 'folder' needs path: the folder that holds the images")
+        for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+            x, y = getattr(self, a), getattr(self, b)
+            if y and _overlap(x, y, union=None if self.source == "folder" else "all"):
+                raise ValueError(f"{a} ({x}) and {b} ({y}) share images")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above 0 in every channel, not {list(self.std)}")
+        return self
+
+
+_SPLIT = re.compile(r"(\w[\w.-]*)(?:\[(\d*)(%?):(\d*)(%?)\])?")
+
+
+def _overlap(a: str, b: str, union: str | None) -> bool:
+    """Whether two splits of the form name or name[from:to] certainly share images; ``union`` names all of them."""
+    x, y = (_SPLIT.fullmatch(split.replace(" ", "")) for split in (a, b))
+    if not x or not y or (x[1] != y[1] and union not in (x[1], y[1])):
+        return False
+    if x[1] != y[1] or not (x[2] or x[4]) or not (y[2] or y[4]):
+        return True  # one of them is the whole
+    if {x[3], x[5]} - {""} != {y[3], y[5]} - {""}:
+        return False  # percent and counts cannot be compared here
+    (low, high), (other_low, other_high) = ((int(m[2] or 0), int(m[4] or 10**12)) for m in (x, y))
+    return max(low, other_low) < min(high, other_high)
+
+
+class AugmentSection(Section):
+    """Changes of the training images. ``flip`` has no default: a mirrored road sign is another sign."""
+
+    flip: bool
+    crop_padding: Annotated[int, Field(ge=0)] = 0
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class OptimizerSection(Section):
+    """SGD with momentum (weight decay is added to the gradient, as in the papers) or AdamW (decoupled).
+
+    ``schedule`` cosine ends at 0; step multiplies by ``decay`` at each epoch of ``milestones``; the first
+    ``warmup_epochs`` rise linearly from 0. Biases and norms are not decayed.
+    """
+
+    name: Literal["sgd", "adamw"]
+    lr: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    milestones: Annotated[tuple[float, ...], Field(strict=False)] = ()
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+    def idle(self):
+        """See ``Section.idle``."""
+        fields: dict[str, str] = {}
+        if self.name != "sgd":
+            fields |= dict.fromkeys(("momentum", "nesterov"), f"with {self.name}, only with sgd")
+        if self.schedule != "step":
+            fields |= dict.fromkeys(("milestones", "decay"), f"with schedule {self.schedule!r}, only with 'step'")
+        return fields
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum above 0")
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("schedule 'step' needs milestones: the epochs at which lr is multiplied by decay")
+        if list(self.milestones) != sorted(set(self.milestones)) or any(m <= 0 for m in self.milestones):
+            raise ValueError(f"milestones must rise and be above 0, not {list(self.milestones)}")
+        return self
+
+
+class TrainSection(Section):
+    """How long, how many at once (over all replicas), how exact, on what. ``epochs`` passes over ``train``."""
+
+    epochs: Count
+    batch_size: Count
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    strategy: Literal["auto", "one_device", "mirrored"] = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class ExportSection(Section):
+    """What ``kcls train`` exports at its end, and the default of ``kcls export``.
+
+    A quantized file is refused if it loses more than ``max_drop`` of the model's top-1, or gives the model's answer
+    for less than ``min_agreement`` of the held-out images; both are fractions.
+    ``calibration_images``: how many training images set the ranges of int8.
+    """
+
+    formats: Annotated[tuple[Literal["saved_model", "tflite"], ...], Field(strict=False)]
+    quantize: Literal["none", "float16", "dynamic", "int8"] = "none"
+    max_drop: Fraction = 0.01
+    min_agreement: Fraction = 0.9
+    calibration_images: Annotated[int, Field(ge=1)] = 256
+
+    def idle(self):
+        """See ``Section.idle``."""
+        if "tflite" not in self.formats:
+            gate = ("quantize", "calibration_images", "max_drop", "min_agreement")
+            return dict.fromkeys(gate, "without format 'tflite'")
+        fields = {} if self.quantize == "int8" else {"calibration_images": "unless quantize is 'int8'"}
+        if self.quantize == "none":
+            fields |= dict.fromkeys(("max_drop", "min_agreement"), "without quantize: a float file must be exact")
+        return fields
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if not self.formats:
+            raise ValueError("formats is empty: name saved_model, tflite or both, or leave the section out")
+        return self
+
+
+class Recipe(Section):
+    """Everything that defines a run."""
+
+    model: ModelSection
+    data: DataSection
+    augment: AugmentSection
+    optimizer: OptimizerSection
+    train: TrainSection
+    export: ExportSection | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.optimizer.warmup_epochs >= self.train.epochs:
+            raise ValueError(
+                f"optimizer.warmup_epochs ({self.optimizer.warmup_epochs:g}) must be below "
+                f"train.epochs ({self.train.epochs})"
+            )
+        late = [m for m in self.optimizer.milestones if m >= self.train.epochs]
+        if late:
+            raise ValueError(f"optimizer.milestones {late} would never be reached: train.epochs is {self.train.epochs}")
+        if self.augment.crop_padding >= self.data.image_size:
+            raise ValueError(
+                f"augment.crop_padding ({self.augment.crop_padding} px) must be below "
+                f"data.image_size ({self.data.image_size} px)"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """The recipe with every default written out; itself a valid recipe."""
+        return dump_yaml(self.resolved())

@@ -13,10 +13,16 @@ from typing import Any
 from kcls.errors import RecipeError, near
 
 FILE = Path(__file__).with_name("catalogue.json")
+PARITY = Path(__file__).with_name("parity.json")  # what the tests measured
 
 
 def read_catalogue() -> list[dict[str, Any]]:
-    """One object a variant: name, image_size, num_classes, options, trainable_params, gmacs, builder, paper."""
+    """One object for each published configuration of each variant, in alphabetical order.
+
+    Its keys: name, image_size, num_classes, options, trainable_params, gmacs (of one image), timm (that library's
+    name of it), parity (with what it was compared, and the largest difference in deviations of the logits), builder,
+    free_options, paper.
+    """
     return json.loads(FILE.read_text(encoding="utf-8"))
 
 
@@ -39,22 +45,40 @@ def check_options(name: str, options: Mapping[str, Any], types: Mapping[str, str
             raise RecipeError(f"model {name!r}: option {option!r} takes {types[option]}, not {value!r}")
 
 
-def make_row(name: str) -> dict[str, Any]:
-    """The catalogue's row of one variant, counted on the model as published."""
+def published() -> list[tuple[str, dict[str, Any]]]:
+    """Every published configuration: a variant's name, and what changes against its row."""
+    from kcls.models import list_models
+    from kcls.models.registry import get_variant
+
+    return [(name, dict(change)) for name in list_models() for change in ({}, *get_variant(name).also)]
+
+
+def make_row(name: str, change: Mapping[str, Any]) -> dict[str, Any]:
+    """The catalogue's row of one published configuration, counted on its graph, without any memory for weights."""
+    import keras
+
     from kcls.models.count import gmacs, trainable_params
     from kcls.models.registry import create_model, get_variant
+    from kcls.weights import NAME_MAPS
 
     variant = get_variant(name)
-    model = create_model(name, num_classes=variant.num_classes)
+    frame = {"image_size": variant.image_size, "num_classes": variant.num_classes}
+    frame |= {key: change[key] for key in frame if key in change}
+    # Options that tell the published configurations of a variant apart.
+    told = sorted({key for other in variant.also for key in other} - frame.keys())
+    options = {key: change.get(key, variant.option(key)) for key in told}
     doc = sys.modules[variant.builder.__module__].__doc__ or ""
     paper = re.search(r"Paper: (.*?)\.\n", doc, re.DOTALL)
+    with keras.StatelessScope():
+        model = create_model(name, **frame, **options)
+        counts = {"trainable_params": trainable_params(model), "gmacs": round(gmacs(model), 4)}
     return {
         "name": name,
-        "image_size": variant.image_size,
-        "num_classes": variant.num_classes,
-        "options": {},
-        "trainable_params": trainable_params(model),
-        "gmacs": round(gmacs(model), 4),
+        **frame,
+        "options": options,
+        **counts,
+        "timm": NAME_MAPS[name].architecture if name in NAME_MAPS else None,
+        "parity": json.loads(PARITY.read_text(encoding="utf-8")).get(name),
         "builder": f"{variant.builder.__module__}.{variant.builder.__name__}",
         "free_options": variant.free_options,
         "paper": " ".join(paper[1].split()) if paper else None,
@@ -62,10 +86,8 @@ def make_row(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Writes the catalogue of all registered variants."""
-    from kcls.models import list_models
-
-    rows = [json.dumps(make_row(name), ensure_ascii=False) for name in list_models()]
+    """Writes the catalogue of all published configurations."""
+    rows = [json.dumps(make_row(name, change), ensure_ascii=False) for name, change in published()]
     FILE.write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")
 
 

@@ -56,7 +56,7 @@ class ModelSection(Section):
     """Which network. ``options`` are numeric options of its builder, see ``kcls models NAME``."""
 
     name: str
-    drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    drop_rate: Annotated[float, Field(ge=0, lt=1)] | None = None
     options: dict[str, Annotated[Any, AfterValidator(_number)]] = {}
 
 

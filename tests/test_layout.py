@@ -15,7 +15,8 @@ ALLOWED = {
     "backend": {"errors"},
     "labels": {"errors"},
     "models": {"errors", "catalogue"},
-    "catalogue": {"errors", "models"},  # models only when the file is written
+    "catalogue": {"errors", "models", "weights"},  # models and weights only when the file is written
+    "weights": {"errors", "files", "labels", "models", "run", "data"},
     "yaml_lines": {"errors"},
     "sections": {"yaml_lines"},
     "recipe": {"errors", "yaml_lines", "sections"},
@@ -24,7 +25,7 @@ ALLOWED = {
     "run": {"errors", "labels", "files", "recipe"},
     "artifact": {"errors", "labels", "backend", "data", "run", "models"},
     "prediction": {"errors", "artifact", "data", "run"},
-    "training": {"errors", "backend", "files", "recipe", "sections", "run", "data", "models", "__version__"},
+    "training": {"errors", "backend", "files", "recipe", "sections", "run", "data", "models", "weights", "__version__"},
     "evaluation": {"errors", "backend", "files", "recipe", "run", "data", "artifact"},
     "exporting": {"errors", "labels", "backend", "files", "recipe", "sections", "run", "data", "artifact"},
     "cli": {

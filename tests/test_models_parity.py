@@ -179,9 +179,3 @@ def test_resnet50_v1_gives_the_logits_of_keras_applications(capsys):
     # float32 rounding grows along 50 layers, to 1e-4 at most of three seeds; a real difference as small as an
     # epsilon of 1e-4 instead of 1e-5 moves the logits by 3e-2.
     assert worst < 1e-3
-
-
-@pytest.mark.parametrize("label", TINY)
-def test_every_batch_norm_has_the_house_numbers(label):
-    norms = [layer for layer in shared(label).layers if isinstance(layer, keras.layers.BatchNormalization)]
-    assert {(layer.epsilon, layer.momentum) for layer in norms} == {(1e-5, 0.9)}

@@ -37,3 +37,16 @@ class DropPath(keras.layers.Layer):
     def get_config(self):
         """Configuration for saving."""
         return {**super().get_config(), "rate": self.rate}
+
+
+@keras.saving.register_keras_serializable("kcls")
+class FirstOf(keras.layers.Layer):
+    """The first of several tensors; the others stay in the model's graph, for training: [(B, C), ...] -> (B, C)."""
+
+    def call(self, tensors):
+        """Returns the first tensor."""
+        return tensors[0]
+
+    def compute_output_shape(self, input_shape):
+        """The first shape."""
+        return input_shape[0]

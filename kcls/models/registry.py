@@ -11,6 +11,7 @@ from keras import layers
 
 from kcls.catalogue import check_options
 from kcls.errors import RecipeError, near
+from kcls.models.layers import FirstOf
 
 Head = Callable[[Any, int], Any]
 
@@ -20,7 +21,18 @@ sys.setrecursionlimit(max(sys.getrecursionlimit(), 20_000))
 
 @dataclass(frozen=True)
 class Variant:
-    """One row: a builder with its options, and the input size and class count it was published with."""
+    """One row: a builder with its options, and the frame it was published with.
+
+    Attributes:
+        name: of the variant.
+        builder: image tensor -> features.
+        options: keyword arguments of the builder.
+        head: features (B, C), class count -> logits.
+        image_size: height and width in pixels.
+        num_classes: class count.
+        drop_rate: fraction of the features that is dropped before the head in training.
+        also: further published configurations: changes of image_size, num_classes or of numeric options.
+    """
 
     name: str
     builder: Callable[..., Any]
@@ -28,6 +40,8 @@ class Variant:
     head: Head
     image_size: int
     num_classes: int
+    drop_rate: float
+    also: tuple[Mapping[str, Any], ...]
 
     @property
     def free_options(self) -> dict[str, str]:
@@ -35,6 +49,10 @@ class Variant:
         parameters = inspect.signature(self.builder).parameters.values()
         kinds = (int, float, bool)
         return {p.name: p.annotation.__name__ for p in parameters if p.annotation in kinds}
+
+    def option(self, name: str) -> Any:
+        """The value of the builder's option in this row."""
+        return self.options.get(name, inspect.signature(self.builder).parameters[name].default)
 
 
 _VARIANTS: dict[str, Variant] = {}
@@ -45,30 +63,38 @@ def linear_head(x, num_classes: int):
     return layers.Dense(num_classes, dtype="float32", name="head")(x)
 
 
-def variants(*, image_size: int, num_classes: int, head: Head = linear_head, **rows: Mapping[str, Any]):
+def variants(
+    *, image_size: int, num_classes: int, head: Head = linear_head, drop_rate: float = 0.0, **rows: Mapping[str, Any]
+):
     """Registers a builder under the name of each row; the row holds the builder's keyword arguments.
 
-    The builder is a function from an image tensor (B, H, W, 3) to features (B, C).
+    The builder is a function from an image tensor (B, H, W, 3) to features (B, C), or to a tuple of features: those of
+    the network and those of its auxiliary heads, which only train (see ``kcls.methods.AuxiliaryHeads``). A row may also hold its own
+    ``image_size``, ``num_classes``, ``head`` and ``drop_rate``, and in ``also`` further published configurations.
 
     Args:
         image_size: height and width in pixels that the rows were published with.
         num_classes: class count that the rows were published with.
         head: features (B, C), class count -> logits.
+        drop_rate: fraction of the features that is dropped before the head in training.
         **rows: variant name -> options of the builder.
 
     Raises:
         ValueError: a name is taken, or a row does not fit the builder's signature.
     """
+    shared = dict(image_size=image_size, num_classes=num_classes, head=head, drop_rate=drop_rate, also=())
 
     def register(builder: Callable[..., Any]) -> Callable[..., Any]:
-        for name, options in rows.items():
+        for name, row in rows.items():
             if name in _VARIANTS:
                 raise ValueError(f"variant {name!r} is registered twice")
+            frame = {key: row.get(key, value) for key, value in shared.items()}
+            options = {key: value for key, value in row.items() if key not in shared}
             try:
                 inspect.signature(builder).bind(None, **options)
             except TypeError as error:
                 raise ValueError(f"variant {name!r} does not fit {builder.__name__}: {error}") from None
-            _VARIANTS[name] = Variant(name, builder, options, head, image_size, num_classes)
+            _VARIANTS[name] = Variant(name, builder, options, **frame)
         return builder
 
     return register
@@ -96,7 +122,7 @@ def create_model(
     *,
     num_classes: int,
     image_size: int | None = None,
-    drop_rate: float = 0.0,
+    drop_rate: float | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     **options: int | float | bool,
@@ -109,7 +135,7 @@ def create_model(
         name: a variant, see ``list_models``.
         num_classes: number of classes; 0 returns the features (B, C) without dropout and head.
         image_size: height and width in pixels; None is the size the variant was published with.
-        drop_rate: fraction of the features that is dropped in training before the head.
+        drop_rate: fraction of the features that is dropped in training before the head; None is as published.
         mean: mean of each channel of the data set on a 0..1 scale, None is 0.5: pixels become
             (pixel / 255 - mean) / std.
         std: standard deviation of each channel on a 0..1 scale, None is 0.5.
@@ -121,6 +147,7 @@ def create_model(
     variant = get_variant(name)
     check_options(name, options, variant.free_options)
     image_size = variant.image_size if image_size is None else image_size
+    drop_rate = variant.drop_rate if drop_rate is None else drop_rate
     if image_size < 1:
         raise RecipeError(f"image_size is in pixels, 1 or more, not {image_size}")
     if num_classes < 0:
@@ -134,10 +161,15 @@ def create_model(
         x = variant.builder(x, **{**variant.options, **options})
     except ValueError as error:
         raise RecipeError(f"model {name!r} cannot be built for {image_size} px images: {error}") from error
+    x, *auxiliary = x if isinstance(x, tuple) else (x,)
     if num_classes:
         if drop_rate:
             x = layers.Dropout(drop_rate, name="drop")(x)
         x = variant.head(x, num_classes)
+        if auxiliary:
+            named = ((f"head_auxiliary{i}", features) for i, features in enumerate(auxiliary, 1))
+            others = [layers.Dense(num_classes, dtype="float32", name=n)(features) for n, features in named]
+            x = FirstOf(dtype="float32", name="logits")([x, *others])
     return keras.Model(image, x, name=name)
 
 

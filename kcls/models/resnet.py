@@ -16,7 +16,7 @@ the stochastic depth of Huang et al. 2016, arXiv:1603.09382, linear over the uni
 
 from keras import layers, ops
 
-from kcls.models.blocks import conv_norm_act
+from kcls.models.blocks import conv_norm_act, max_pool
 from kcls.models.layers import DropPath
 from kcls.models.registry import variants
 
@@ -112,9 +112,7 @@ A, B, C = pad_shortcut, projection_where_needed, projection
 def resnet(x, *, residual, shortcut, depths, width: int = 64, drop_path_rate: float = 0.0):
     """Image (B, H, W, 3) -> features (B, C): the ImageNet networks of Table 1."""
     x = conv_norm_act(x, width, 7, 2, name="stem")
-    # Zeros are as good as minus infinity around the pool, because the ReLU before it leaves nothing below.
-    x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
-    x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+    x = max_pool(x, 3, 2, padding=1, name="stem_pool")
     x = stages(x, residual, shortcut, depths, (width, 2 * width, 4 * width, 8 * width), drop_path_rate)
     return layers.GlobalAveragePooling2D(name="pool")(x)
 

@@ -1,0 +1,109 @@
+"""How another library calls the weights of an architecture: rules from our layer names to its tensor names."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from kcls.errors import KclsError
+from kcls.models import list_models
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
+
+# What PyTorch calls the variables of a Keras layer.
+_SUFFIX = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+    "alpha": "weight",
+}
+
+
+@dataclass(frozen=True)
+class NameMap:
+    """The counterpart of one variant.
+
+    Attributes:
+        architecture: the other library's name of it.
+        rules: pattern of our layer names (or of ``layer/variable``) -> template of the module's (or tensor's) name.
+            ``{0}`` is the pattern's first group, ``{0:-1}`` that number less 1.
+        mean: of each channel on a 0..1 scale that its weights expect, unless a checkpoint says otherwise.
+        std: the same of the standard deviation.
+    """
+
+    architecture: str
+    rules: Mapping[str, str]
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def tensor_name(self, path: str) -> str:
+        """The tensor's name of our weight ``layer/variable``.
+
+        Raises:
+            KclsError: no rule matches, which is a mistake in kcls.
+        """
+        layer, _, variable = path.rpartition("/")
+        for pattern, template in self.rules.items():
+            if match := re.fullmatch(pattern, path):
+                return _fill(template, match)
+            if match := re.fullmatch(pattern, layer):
+                return f"{_fill(template, match)}.{_SUFFIX[variable]}"
+        raise KclsError(f"no rule of {self.architecture} matches the weight {path}")
+
+
+class _Number(int):
+    """A number that may be shifted where it is printed: ``{0:-1}``."""
+
+    def __format__(self, shift: str) -> str:
+        return str(self + int(shift or 0))
+
+
+def _fill(template: str, match: re.Match) -> str:
+    return template.format(*(_Number(g) if g and g.isdigit() else g for g in match.groups()))
+
+
+NAME_MAPS: dict[str, NameMap] = {}
+
+
+def name_maps(
+    rules: Mapping[str, str],
+    *,
+    mean: tuple[float, float, float] = IMAGENET_MEAN,
+    std: tuple[float, float, float] = IMAGENET_STD,
+    **architectures: str,
+) -> None:
+    """Enters the counterparts of variants that share rules: our name -> the other library's name.
+
+    Raises:
+        ValueError: kcls has no such variant, or it has a counterpart already.
+    """
+    for name, architecture in architectures.items():
+        if name not in list_models() or name in NAME_MAPS:
+            raise ValueError(f"{name} is not a variant, or is mapped twice")
+        NAME_MAPS[name] = NameMap(architecture, rules, mean, std)
+
+
+def to_keras(tensor: np.ndarray, weight, layer) -> np.ndarray:
+    """A PyTorch tensor in the layout of our weight.
+
+    Convolutions (O, I, h, w) become (h, w, I, O), depthwise ones (C, 1, h, w) become (h, w, C, 1), and linear
+    layers (O, I) become (I, O). A convolution over the whole of a map becomes the dense layer behind its
+    flattening, (h w I, O). The shape is left to the caller to compare.
+    """
+    if weight.name == "kernel" and tensor.ndim == 4:
+        if isinstance(layer, keras.layers.DepthwiseConv2D):
+            return tensor.transpose(2, 3, 0, 1)
+        tensor = tensor.transpose(2, 3, 1, 0)
+        return tensor.reshape(-1, tensor.shape[-1]) if len(weight.shape) == 2 else tensor
+    if weight.name == "kernel" and tensor.ndim == 2:
+        return tensor.T
+    if weight.name == "alpha":  # PReLU: one slope a channel
+        return tensor.reshape(weight.shape) if tensor.size == np.prod(weight.shape) else tensor
+    return tensor

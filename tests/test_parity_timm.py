@@ -1,0 +1,74 @@
+"""The same logits as timm, with its weights, at full size: one random-weight checkpoint for each variant.
+
+``KCLS_RECORD_PARITY=1 pytest -m parity`` writes the differences to kcls/parity.json.
+"""
+
+import gc
+
+import keras
+import numpy as np
+import pytest
+
+from kcls.models import create_model
+from kcls.models.registry import get_variant
+from kcls.weights import NAME_MAPS
+from kcls.weights.timm_file import load_timm_file
+from parity import import_timm, report
+
+pytestmark = pytest.mark.parity
+
+# Float32 rounding grows with depth, to 1e-5 or 1e-4 of the logits' deviation; the mildest real mistakes (a batch norm's
+# epsilon, a stride, a padding) cost .1 to .9. What a LayerNorm's epsilon costs is less: test_models_numbers.py.
+TOLERANCE = 1e-3
+SMALLER = {"efficientnet_l2": 475}  # published at two sizes
+
+
+def redraw(model, x):
+    """Random weights without an idle value, and running statistics near the true ones of ``x``."""
+    import torch
+
+    torch.manual_seed(0)
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d)]
+    with torch.no_grad():
+        for module in model.modules():
+            for name, p in module.named_parameters(recurse=False):
+                if isinstance(module, torch.nn.Conv2d | torch.nn.Linear) and name == "weight":
+                    p.normal_(0, (2 / p[0].numel()) ** 0.5)
+                elif name == "weight":  # of a norm
+                    p.uniform_(0.1, 0.5)  # residual branches smaller than their shortcut, as in trained networks
+                else:
+                    p.normal_(0, 0.2)
+        if norms:
+            for norm in norms:
+                norm.momentum = 1.0  # one training pass: the running statistics become those of x
+            model.train()
+            model(x)
+            for norm in norms:
+                std = norm.running_var.sqrt()
+                norm.running_mean.add_(torch.randn_like(std) * 0.1 * std)
+                norm.running_var.mul_(torch.empty_like(std).uniform_(0.8, 1.25))
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", sorted(NAME_MAPS))
+def test_logits_are_those_of_timm(name, tmp_path):
+    timm = import_timm()
+    import torch
+    from safetensors.torch import save_file
+
+    size = SMALLER.get(name, get_variant(name).image_size)
+    x = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype("float32")
+    theirs_x = torch.from_numpy((x / 127.5 - 1).transpose(0, 3, 1, 2).copy())
+    theirs = redraw(timm.create_model(NAME_MAPS[name].architecture), theirs_x)
+    file = tmp_path / "model.safetensors"
+    save_file({k: v.contiguous() for k, v in theirs.state_dict().items()}, file)
+    with torch.inference_mode():
+        expected = theirs(theirs_x).numpy()
+    del theirs
+    gc.collect()
+
+    ours = create_model(name, num_classes=get_variant(name).num_classes, image_size=size)
+    assert load_timm_file(ours, file)
+    file.unlink()
+    answer = keras.ops.convert_to_numpy(ours(x, training=False))
+    report(name, answer, expected, f"timm {timm.__version__}", TOLERANCE)

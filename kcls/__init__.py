@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from kcls.recipe import Recipe, RecipeError, load_recipe
     from kcls.run import Run, newest_run
     from kcls.training import train
+    from kcls.weights import load_pretrained
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "create_model": "kcls.models",
     "list_models": "kcls.models",
+    "load_pretrained": "kcls.weights",
     "load_data": "kcls.data",
     "Recipe": "kcls.recipe",
     "RecipeError": "kcls.recipe",
@@ -46,6 +48,7 @@ __all__ = [
     "export",
     "list_models",
     "load_data",
+    "load_pretrained",
     "load_recipe",
     "newest_run",
     "open_artifact",

@@ -55,21 +55,19 @@ def published() -> list[tuple[str, dict[str, Any]]]:
 
 def make_row(name: str, change: Mapping[str, Any]) -> dict[str, Any]:
     """The catalogue's row of one published configuration, counted on its graph, without any memory for weights."""
-    import keras
-
-    from kcls.models.count import gmacs, trainable_params
+    from kcls.models.count import gmacs, trainable_params, weightless
     from kcls.models.registry import create_model, get_variant
-    from kcls.weights import NAME_MAPS
+    from kcls.weights.timm import NAME_MAPS
 
     variant = get_variant(name)
-    frame = {"image_size": variant.image_size, "num_classes": variant.num_classes}
+    frame: dict[str, Any] = {"image_size": variant.image_size, "num_classes": variant.num_classes}
     frame |= {key: change[key] for key in frame if key in change}
     # Options that tell the published configurations of a variant apart.
     told = sorted({key for other in variant.also for key in other} - frame.keys())
     options = {key: change.get(key, variant.option(key)) for key in told}
     doc = sys.modules[variant.builder.__module__].__doc__ or ""
     paper = re.search(r"Paper: (.*?)\.\n", doc, re.DOTALL)
-    with keras.StatelessScope():
+    with weightless():
         model = create_model(name, **frame, **options)
         counts = {"trainable_params": trainable_params(model), "gmacs": round(gmacs(model), 4)}
     return {
@@ -77,7 +75,7 @@ def make_row(name: str, change: Mapping[str, Any]) -> dict[str, Any]:
         **frame,
         "options": options,
         **counts,
-        "timm": NAME_MAPS[name].architecture if name in NAME_MAPS else None,
+        "timm": NAME_MAPS[name][0].architecture if name in NAME_MAPS else None,
         "parity": json.loads(PARITY.read_text(encoding="utf-8")).get(name),
         "builder": f"{variant.builder.__module__}.{variant.builder.__name__}",
         "free_options": variant.free_options,

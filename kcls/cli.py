@@ -71,6 +71,10 @@ def train(recipe, overrides, out, resume, force, download, json_) -> None:
     parsed = load_recipe(recipe, overrides) if recipe else None
     if parsed:  # a mistake is told before TensorFlow starts
         check_model(parsed.model.name, parsed.model.options)
+        if parsed.model.pretrained:
+            from kcls.weights.source import parse_source
+
+            parse_source(parsed.model.pretrained)
 
     from kcls.training import train as train_
 
@@ -200,6 +204,9 @@ def models(name, json_) -> None:
         chosen = [row for row in rows if row["name"] == name]
         if not chosen:
             raise RecipeError(f"unknown model {name!r}{near(name, [row['name'] for row in rows])}")
+        what = ["image_size", "num_classes", "options", "trainable_params", "gmacs"]
+        also = [{key: row[key] for key in what} for row in chosen[1:]]
+        chosen[0]["also"] = also  # published at other sizes or with other options
         if json_:
             print_json(chosen[0])
             return
@@ -207,7 +214,7 @@ def models(name, json_) -> None:
             click.echo(f"{key:<17} {plain(value)}")
         next_command("", "train", "recipe.yaml", "--set", f"model.name={name}")
         return
-    keys = ["name", "image_size", "num_classes", "options", "trainable_params", "gmacs"]
+    keys = ["name", "image_size", "num_classes", "options", "trainable_params", "gmacs", "timm", "parity", "paper"]
     if json_:
         print_json([{key: row[key] for key in keys} for row in rows])
         return

@@ -19,8 +19,8 @@ __all__ = ["Recipe", "RecipeError", "changed_keys", "load_recipe"]
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads and validates a recipe.
 
-    A relative ``data.path`` or ``data.data_dir`` is taken from the recipe's folder; in an override, from the
-    current folder.
+    A relative ``data.path`` or ``data.data_dir``, or a local ``model.pretrained``, is taken from the recipe's folder;
+    in an override, from the current folder.
 
     Args:
         path: the YAML file.
@@ -85,7 +85,7 @@ def _override(values: dict, override: str) -> tuple:
         target.pop(path[-1], None)
     else:
         target[path[-1]] = value
-    if path[:1] == ("data",):
+    if path[:1] in (("data",), ("model",)):
         _resolve_paths(values, Path.cwd())
     return path
 
@@ -95,12 +95,25 @@ def _resolve_paths(values: dict, base: Path) -> None:
     for key in ("path", "data_dir"):
         if isinstance(data, dict) and isinstance(data.get(key), str):
             data[key] = str((base / Path(data[key]).expanduser()).absolute())
+    model = values.get("model")
+    if isinstance(model, dict) and isinstance(model.get("pretrained"), str):
+        model["pretrained"] = _resolve_source(model["pretrained"], base)
+
+
+def _resolve_source(source: str, base: Path) -> str:
+    """Pretrained weights that are a file or a folder, taken from ``base``."""
+    if re.match(r"(timm|keras)/", source):
+        return source
+    library, colon, path = source.rpartition(":")
+    return f"{library}{colon}{(base / Path(path).expanduser()).absolute()}"
 
 
 def _explain(problem: Any, name: str, lines: dict[tuple, int], origins: dict[tuple, str]) -> str:
     """One line for one of pydantic's errors: where, which field, what came, what was expected."""
     path = tuple(problem["loc"])
     field = ".".join(map(str, path))
+    if not path and (named := re.match(r"(?:Value error, )?([a-z_]+)\.([a-z_0-9]+) ", problem["msg"])):
+        path = named.groups()  # a check between sections names the field itself
     origin = next((origins[path[:i]] for i in range(len(path), 0, -1) if path[:i] in origins), None)
     if problem["type"] == "extra_forbidden" and not origin:  # an unknown section that an override began
         origin = next((text for key, text in origins.items() if key[: len(path)] == path), None)

@@ -3,6 +3,7 @@
 runs/<recipe>/<n>/
     recipe.yaml         the resolved recipe, itself a valid recipe
         splits.json         what was trained and validated on, to notice when it changes
+    pretrained.json     where the weights came from that it started with: SHA-256, licence, preprocessing
     environment.json    versions, devices and command of each start
     labels.txt          class names, one a line, in the order of the logits
     train.log           one line an epoch
@@ -34,7 +35,16 @@ from kcls.files import write_text
 from kcls.recipe import Recipe, load_recipe
 
 _NAMES = {  # of everything that a run may hold
-    *("recipe.yaml", "splits.json", "environment.json", "labels.txt", "train.log", "metrics.jsonl", "curves.png"),
+    *(
+        "recipe.yaml",
+        "splits.json",
+        "pretrained.json",
+        "environment.json",
+        "labels.txt",
+        "train.log",
+        "metrics.jsonl",
+        "curves.png",
+    ),
     *("tensorboard", "checkpoints", "model.keras", "evaluation", "export", ".lock"),
 }
 

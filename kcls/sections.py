@@ -6,10 +6,12 @@ mirrored image keeps its class must be stated.
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from kcls.errors import RecipeError
 from kcls.yaml_lines import dump_yaml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -53,11 +55,20 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    """Which network. ``options`` are numeric options of its builder, see ``kcls models NAME``."""
+    """Which network. ``options`` are numeric options of its builder, see ``kcls models NAME``.
+
+    ``pretrained`` names the weights to start from, see ``kcls.load_pretrained``; ``pretrained_sha256`` pins the file.
+    """
 
     name: str
+    pretrained: str | None = None
+    pretrained_sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
     drop_rate: Annotated[float, Field(ge=0, lt=1)] | None = None
     options: dict[str, Annotated[Any, AfterValidator(_number)]] = {}
+
+    def idle(self):
+        """See ``Section.idle``."""
+        return {} if self.pretrained else {"pretrained_sha256": "without pretrained"}
 
 
 class DataSection(Section):
@@ -65,7 +76,8 @@ class DataSection(Section):
 
     ``source`` is ``folder`` (with ``path``) or the name of a TensorFlow data set, ``name[/config][:version]``.
     A split is ``name`` or ``name[from%:to%]``; a flat folder's only split is ``all``. ``mean`` and ``std`` are
-    those of each channel on a 0..1 scale.
+    those of each channel on a 0..1 scale. With ``model.pretrained``, what is left out of ``image_size``, ``fit``,
+    ``crop_fraction``, ``interpolation``, ``mean`` and ``std`` is as the weights want it.
     """
 
     source: str
@@ -75,12 +87,19 @@ class DataSection(Section):
     val: str
     test: str | None = None
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    image_size: Annotated[int, Field(ge=8, le=4096)]
+    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     fit: Literal["crop", "pad", "stretch"] = "crop"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: Channels = (0.5, 0.5, 0.5)
     std: Channels = (0.5, 0.5, 0.5)
+
+    @property
+    def side(self) -> int:
+        """``image_size``, once it is known."""
+        if self.image_size is None:
+            raise RecipeError("data.image_size is missing: only `kcls train` asks model.pretrained for it")
+        return self.image_size
 
     def idle(self):
         """See ``Section.idle``."""
@@ -220,6 +239,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self):
+        if self.data.image_size is None and not self.model.pretrained:
+            raise ValueError("data.image_size is missing")
         if self.optimizer.warmup_epochs >= self.train.epochs:
             raise ValueError(
                 f"optimizer.warmup_epochs ({self.optimizer.warmup_epochs:g}) must be below "
@@ -228,12 +249,21 @@ class Recipe(Section):
         late = [m for m in self.optimizer.milestones if m >= self.train.epochs]
         if late:
             raise ValueError(f"optimizer.milestones {late} would never be reached: train.epochs is {self.train.epochs}")
-        if self.augment.crop_padding >= self.data.image_size:
+        if self.data.image_size and self.augment.crop_padding >= self.data.image_size:
             raise ValueError(
                 f"augment.crop_padding ({self.augment.crop_padding} px) must be below "
                 f"data.image_size ({self.data.image_size} px)"
             )
         return self
+
+    def with_data(self, defaults: Mapping[str, Any]) -> "Recipe":
+        """This recipe, with defaults for what its data section leaves out."""
+        stated = {name: getattr(self.data, name) for name in self.data.model_fields_set}
+        defaults = {key: value for key, value in defaults.items() if key not in stated}
+        if {**defaults, **stated}.get("fit") == "pad":
+            defaults.pop("crop_fraction", None)
+        sections = {name: getattr(self, name) for name in type(self).model_fields}
+        return Recipe(**{**sections, "data": DataSection(**{**defaults, **stated})})
 
     def to_yaml(self) -> str:
         """The recipe with every default written out; itself a valid recipe."""

@@ -3,20 +3,22 @@
 import keras
 import numpy as np
 import pytest
-from tiny import NUM_CLASSES, TINY, build, images, jitter, logits, shared
+from tiny import NUM_CLASSES, TINY, build, every_row, images, jitter, logits, shared
 
 from kcls.errors import RecipeError
 from kcls.models import create_model
 
-every_row = pytest.mark.parametrize("label", TINY)
+
+@pytest.fixture
+def policy():
+    before = keras.config.dtype_policy()
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy(before)
 
 
 @pytest.fixture
-def mixed_bfloat16():
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    yield
-    keras.config.set_dtype_policy(before)
+def mixed_bfloat16(policy):
+    policy("mixed_bfloat16")
 
 
 def normalized(model, x):
@@ -35,10 +37,12 @@ def test_logits_are_float32_and_one_per_class(label):
 
 
 @every_row
-def test_mixed_precision_computes_in_bfloat16_and_answers_in_float32(label, mixed_bfloat16):
+@pytest.mark.parametrize("half", ["bfloat16", pytest.param("float16", marks=pytest.mark.heavy)])
+def test_mixed_precision_computes_in_half_precision_and_answers_in_float32(label, half, policy):
+    policy(f"mixed_{half}")
     model = build(label)
     answer = logits(model, images(model, 3))
-    assert {layer.compute_dtype for layer in model.layers if isinstance(layer, keras.layers.Conv2D)} == {"bfloat16"}
+    assert {layer.compute_dtype for layer in model.layers if isinstance(layer, keras.layers.Conv2D)} == {half}
     assert {weight.dtype for weight in model.weights} == {"float32"}
     assert answer.dtype == np.float32
     assert np.isfinite(answer).all()

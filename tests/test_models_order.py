@@ -7,8 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
-import pytest
-from tiny import TINY, build, shared
+from tiny import TINY, build, every_row, shared
 
 GOLDEN = Path(__file__).with_name("golden_order.json")
 
@@ -20,7 +19,7 @@ def order(model):
     return {"weights": len(lines), "first": lines[0], "last": lines[-1], "sha1": digest}
 
 
-@pytest.mark.parametrize("label", TINY)
+@every_row
 def test_weight_order_names_and_shapes_are_frozen(label):
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     assert order(shared(label)) == golden[label], f"if meant: PYTHONPATH=. python tests/{Path(__file__).name}"
@@ -30,7 +29,7 @@ def test_golden_file_has_no_stale_rows():
     assert set(json.loads(GOLDEN.read_text(encoding="utf-8"))) == set(TINY)
 
 
-@pytest.mark.parametrize("label", TINY)
+@every_row
 def test_weight_order_does_not_depend_on_what_was_built_before(label):
     assert order(build(label)) == order(shared(label))
 

@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from tiny import TINY, images, logits, shared
+from tiny import ROWS, images, logits, shared
 
 KERAS_ALONE = """
 import sys
@@ -18,7 +18,7 @@ assert not [name for name in sys.modules if name.partition(".")[0] == "kcls"]
 """
 
 
-@pytest.fixture(scope="module", params=TINY)
+@pytest.fixture(scope="module", params=ROWS)
 def pair(request, tmp_path_factory):
     """A model, and what was loaded from its file."""
     path = tmp_path_factory.mktemp("saved") / "model.keras"

@@ -8,12 +8,12 @@ import gc
 import keras
 import numpy as np
 import pytest
+from parity import import_timm, report
 
 from kcls.models import create_model
 from kcls.models.registry import get_variant
-from kcls.weights import NAME_MAPS
-from kcls.weights.timm_file import load_timm_file
-from parity import import_timm, report
+from kcls.weights.checkpoint import read_tensors
+from kcls.weights.timm import NAME_MAPS
 
 pytestmark = pytest.mark.parity
 
@@ -36,6 +36,7 @@ def redraw(model, x):
                     p.normal_(0, (2 / p[0].numel()) ** 0.5)
                 elif name == "weight":  # of a norm
                     p.uniform_(0.1, 0.5)  # residual branches smaller than their shortcut, as in trained networks
+                    p.mul_(torch.where(torch.rand_like(p) < 0.5, -1.0, 1.0))  # or a ReLU too many would not show
                 else:
                     p.normal_(0, 0.2)
         if norms:
@@ -50,8 +51,15 @@ def redraw(model, x):
     return model.eval()
 
 
-@pytest.mark.parametrize("name", sorted(NAME_MAPS))
-def test_logits_are_those_of_timm(name, tmp_path):
+@pytest.mark.parametrize(
+    "name, names",
+    [
+        pytest.param(name, names, id=f"{name}-{names.architecture}")
+        for name in sorted(NAME_MAPS)
+        for names in NAME_MAPS[name]
+    ],
+)
+def test_logits_are_those_of_timm(name, names, tmp_path):
     timm = import_timm()
     import torch
     from safetensors.torch import save_file
@@ -59,7 +67,7 @@ def test_logits_are_those_of_timm(name, tmp_path):
     size = SMALLER.get(name, get_variant(name).image_size)
     x = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype("float32")
     theirs_x = torch.from_numpy((x / 127.5 - 1).transpose(0, 3, 1, 2).copy())
-    theirs = redraw(timm.create_model(NAME_MAPS[name].architecture), theirs_x)
+    theirs = redraw(timm.create_model(names.architecture), theirs_x)
     file = tmp_path / "model.safetensors"
     save_file({k: v.contiguous() for k, v in theirs.state_dict().items()}, file)
     with torch.inference_mode():
@@ -67,8 +75,9 @@ def test_logits_are_those_of_timm(name, tmp_path):
     del theirs
     gc.collect()
 
-    ours = create_model(name, num_classes=get_variant(name).num_classes, image_size=size)
-    assert load_timm_file(ours, file)
+    ours = create_model(name, num_classes=get_variant(name).num_classes, image_size=size, **names.options)
+    assert read_tensors(ours, file, names)
     file.unlink()
     answer = keras.ops.convert_to_numpy(ours(x, training=False))
-    report(name, answer, expected, f"timm {timm.__version__}", TOLERANCE)
+    label = name if names is NAME_MAPS[name][0] else names.architecture
+    report(label, answer, expected, f"timm {timm.__version__}", TOLERANCE)

@@ -405,15 +405,15 @@ def test_a_field_without_effect_is_refused_with_the_reason(load, overrides, expe
         ),
         (
             ["optimizer.schedule=step", "optimizer.milestones=[10, 30]"],
-            "r.yaml: optimizer.milestones [30.0] would never be reached: train.epochs is 30",
+            "--set optimizer.milestones=[10, 30]: optimizer.milestones [30.0] would never be reached: train.epochs is 30",
         ),
         (
             ["optimizer.warmup_epochs=30"],
-            "r.yaml: optimizer.warmup_epochs (30) must be below train.epochs (30)",
+            "--set optimizer.warmup_epochs=30: optimizer.warmup_epochs (30) must be below train.epochs (30)",
         ),
         (
             ["augment.crop_padding=16"],
-            "r.yaml: augment.crop_padding (16 px) must be below data.image_size (16 px)",
+            "--set augment.crop_padding=16: augment.crop_padding (16 px) must be below data.image_size (16 px)",
         ),
         (
             ["export.formats=[]", "export.quantize=null"],

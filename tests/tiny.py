@@ -4,6 +4,7 @@ import functools
 
 import keras
 import numpy as np
+import pytest
 
 from kcls.models import create_model
 
@@ -11,6 +12,11 @@ NUM_CLASSES = 5
 
 # Label -> arguments of create_model. test_models_table.py fails when a builder, block or shortcut has no row.
 TINY = {
+    "alexnet": dict(name="alexnet", image_size=99, width=6, fc_width=16),
+    "vgg": dict(name="vgg11", image_size=64, width=4, fc_width=16),
+    "vgg_bn": dict(name="vgg16_bn", image_size=64, width=4, fc_width=16),
+    "googlenet": dict(name="googlenet", image_size=80, width_multiplier=0.125),
+    "prelunet": dict(name="prelunet_a", image_size=80, width_multiplier=1 / 32, fc_width=16),
     "plain": dict(name="plain18", image_size=32, width=4),
     "basic_a": dict(name="resnet34_a", image_size=32, width=4),
     "basic_b": dict(name="resnet18", image_size=32, width=4),
@@ -19,10 +25,71 @@ TINY = {
     "bottleneck_v1": dict(name="resnet50_v1", image_size=32, width=4),
     "cifar": dict(name="resnet20", image_size=16, units=1, width=4),
     "cifar_drop_path": dict(name="resnet20", image_size=16, units=2, width=4, drop_path_rate=0.2),
+    "densenet": dict(name="densenet121", image_size=32, growth_rate=4),
+    "densenet_cifar": dict(name="densenet_40_12", image_size=8, units=2, growth_rate=4),
+    "densenet_cifar_bc": dict(name="densenet_bc_100_12", image_size=8, units=2, growth_rate=4),
+    "densenet_cifar_drop": dict(name="densenet_40_12", image_size=8, units=2, growth_rate=4, block_drop_rate=0.2),
+    "seresnet": dict(name="seresnet50", image_size=32, width=4, se_ratio=0.25),
+    "seresnet_v1": dict(name="seresnet50_v1", image_size=32, width=4, se_ratio=0.25),
+    "seresnext": dict(name="seresnext50_32x4d", image_size=32, width=4, se_ratio=0.25, cardinality=2),
+    "senet154": dict(name="senet154", image_size=32, width=2, se_ratio=0.5, cardinality=4),
+    "const_0_1": dict(name="resnet110_const_0_1", image_size=8, units=1, width=4),
+    "const_05_1": dict(name="resnet110_const_05_1", image_size=8, units=1, width=4),
+    "const_05_05": dict(name="resnet110_const_05_05", image_size=8, units=1, width=4),
+    "exclusive_gating": dict(name="resnet110_exclusive_gating", image_size=8, units=1, width=4),
+    "shortcut_gating": dict(name="resnet110_shortcut_gating", image_size=8, units=1, width=4),
+    "conv_shortcut": dict(name="resnet110_conv_shortcut", image_size=8, units=1, width=4),
+    "dropout_shortcut": dict(name="resnet110_dropout_shortcut", image_size=8, units=1, width=4),
+    "original_bottleneck": dict(name="resnet164", image_size=8, units=1, width=4),
+    "bn_after_add": dict(name="resnet110_bn_after_add", image_size=8, units=1, width=4),
+    "bn_after_add_bottleneck": dict(name="resnet164_bn_after_add", image_size=8, units=1, width=4),
+    "relu_before_add": dict(name="resnet110_relu_before_add", image_size=8, units=1, width=4),
+    "relu_before_add_bottleneck": dict(name="resnet164_relu_before_add", image_size=8, units=1, width=4),
+    "relu_only_preact": dict(name="resnet110_relu_only_preact", image_size=8, units=1, width=4),
+    "relu_only_preact_bottleneck": dict(name="resnet164_relu_only_preact", image_size=8, units=1, width=4),
+    "preact": dict(name="resnet110_preact", image_size=8, units=1, width=4),
+    "preact_bottleneck": dict(name="resnet164_preact", image_size=8, units=1, width=4),
+    "resnetv2": dict(name="resnetv2_50", image_size=32, width=4),
+    "resnetv2_drop_path": dict(name="resnetv2_50", image_size=32, width=4, drop_path_rate=0.2),
+    "wrn": dict(name="wrn_28_2", image_size=8, units=1, width=4),
+    "wrn_drop": dict(name="wrn_28_2", image_size=8, units=1, width=4, block_drop_rate=0.3),
+    "wide_resnet": dict(name="wide_resnet50_2", image_size=32, width=4),
+    "spinal": dict(name="wide_resnet101_2_spinal", image_size=32, width=2),
+    "se_bn_inception": dict(name="se_bn_inception", image_size=32, width_multiplier=1 / 16, se_ratio=1 / 4),
+    "se_inception_resnet_v2": dict(
+        name="se_inception_resnet_v2", image_size=75, units=1, width_multiplier=1 / 16, se_ratio=1 / 4
+    ),
+    "bit": dict(name="bit_r50x1", image_size=32, width=4, num_groups=2),
+    "convnext": dict(name="convnext_tiny", image_size=32, width=4, drop_path_rate=0.0),
+    "convnext_drop_path": dict(name="convnext_tiny", image_size=32, width=4, drop_path_rate=0.2),
+    "regnety": dict(
+        name="regnety_4g", image_size=32, depth=5, initial_width=8, slope=4.0, multiplier=2.0, group_width=4
+    ),
+    "efficientnet": dict(name="efficientnet_b0", image_size=32, width=0.1, depth=0.5),
+    "mobilenet_v2": dict(name="mobilenet_v2", image_size=32, width=0.1),
+    "mobilenet_v3": dict(name="mobilenet_v3_small", image_size=32, width=0.1, features=32),
     "simple_cnn_m3": dict(name="simple_cnn_m3", image_size=22),
     "simple_cnn_m5": dict(name="simple_cnn_m5", image_size=22),
     "simple_cnn_m7": dict(name="simple_cnn_m7", image_size=26),
 }
+
+# One of each family; the others are heavy.
+QUICK = {
+    *("alexnet", "vgg", "googlenet", "prelunet", "basic_b", "bottleneck", "cifar", "cifar_drop_path"),
+    *(
+        "densenet_cifar_bc",
+        "exclusive_gating",
+        "relu_only_preact",
+        "preact_bottleneck",
+        "wrn",
+        "spinal",
+        "se_bn_inception",
+        "bit",
+    ),
+    *("convnext_drop_path", "regnety", "efficientnet", "mobilenet_v2", "mobilenet_v3", "simple_cnn_m5"),
+}
+ROWS = [pytest.param(label, marks=() if label in QUICK else pytest.mark.heavy) for label in TINY]
+every_row = pytest.mark.parametrize("label", ROWS)
 
 
 def build(label: str, **changes) -> keras.Model:
@@ -37,8 +104,12 @@ def jitter(model: keras.Model, seed: int = 0) -> keras.Model:
         kind = weight.path.rsplit("/", 1)[-1]
         if kind in ("gamma", "moving_variance"):
             value = rng.uniform(0.5, 1.5, weight.shape)
+        elif kind == "alpha":  # the slopes of PReLU
+            value = rng.uniform(0.1, 0.4, weight.shape)
         elif len(weight.shape) > 1:  # a kernel: He et al. 2015, so that the signal neither fades nor grows
-            value = rng.normal(0, np.sqrt(2 / np.prod(weight.shape[:-1])), weight.shape)
+            depthwise = len(weight.shape) == 4 and weight.shape[-1] == 1  # (h, w, C, 1): each sum has h w terms
+            terms = np.prod(weight.shape[:2] if depthwise else weight.shape[:-1])
+            value = rng.normal(0, np.sqrt(2 / terms), weight.shape)
         else:
             value = rng.normal(0, 0.3, weight.shape)
         weight.assign(value)

@@ -33,7 +33,7 @@ class Preprocess:
     @classmethod
     def from_recipe(cls, data: "DataSection") -> "Preprocess":
         """The preprocessing that a recipe's data section states."""
-        return cls(data.image_size, data.fit, data.crop_fraction, data.interpolation)
+        return cls(data.side, data.fit, data.crop_fraction, data.interpolation)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields in plain types, for an artifact; ``Preprocess(**fields)`` reads them back."""

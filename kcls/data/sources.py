@@ -149,7 +149,7 @@ def open_split(data: DataSection, role: str, *, download: bool = False, raw: boo
         split = _TfdsSplit(role, prepared_builder(data, download), expression, preprocess)
     if split.count == 0:
         raise DataError(f"split {role!r} ({expression}) of {data.source} is empty")
-    if not raw and split.count * data.image_size**2 * 3 <= MEMORY_LIMIT:
+    if not raw and split.count * data.side**2 * 3 <= MEMORY_LIMIT:
         split = reading(split, lambda: _MemorySplit(split))
     return split
 

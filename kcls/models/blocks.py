@@ -7,7 +7,9 @@ with other numbers binds them once: ``norm = partial(blocks.norm, epsilon=1e-3)`
 from collections.abc import Callable
 from typing import Any, Literal
 
-from keras import initializers, layers
+from keras import initializers, layers, ops
+
+from kcls.models.layers import DropPath
 
 NORM_EPSILON = 1e-5  # of the residual networks' own code; Keras's default is 1e-3
 NORM_MOMENTUM = 0.9  # weight of the old statistics; Keras's default is 0.99
@@ -41,6 +43,7 @@ def conv(
     padding: Padding = None,
     groups: int = 1,
     use_bias: bool = False,
+    kernel_initializer=None,
     bias_initializer="zeros",
     name: str,
 ):
@@ -57,7 +60,7 @@ def conv(
         padding=mode,
         groups=groups,
         use_bias=use_bias,
-        kernel_initializer=he_normal(),
+        kernel_initializer=kernel_initializer or he_normal(),
         bias_initializer=bias_initializer,
         name=name,
     )(x)
@@ -113,6 +116,31 @@ def max_pool(x, size: int, stride: int, *, padding: int = 0, name: str):
     return layers.MaxPooling2D(size, stride, padding=mode, name=name)(x)
 
 
+def dropout(x, rate: float, *, name: str):
+    """Zeros a fraction ``rate``, 0 to below 1, of the values in training and scales up the others; 0 adds nothing.
+
+    Hinton et al. 2012, arXiv:1207.0580. It stands after hidden layers; the dropout before the head is the frame's.
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"a dropout rate is a fraction from 0 to below 1, not {rate}")
+    return layers.Dropout(rate, name=name)(x) if rate else x
+
+
+def local_response_norm(x, *, bias: float, alpha: float, beta: float = 0.75, radius: int = 2):
+    """Divides by a power of the squares in the neighbouring channels: (B, H, W, C) -> the same.
+
+    Krizhevsky et al. 2012, section 3.3: x / (bias + alpha * sum of 2 radius + 1 squares) ** beta. Here ``alpha`` is a
+    factor of the sum, as in the paper and TensorFlow; in Caffe and PyTorch it is one of the mean.
+    """
+    channels = x.shape[-1]
+    squares = ops.square(ops.cast(x, "float32"))  # float16 ends below the square of 256
+    squares = ops.pad(squares, [[0, 0], [0, 0], [0, 0], [radius, radius]])
+    total = squares[:, :, :, :channels]
+    for i in range(1, 2 * radius + 1):
+        total = total + squares[:, :, :, i : i + channels]
+    return x * ops.cast(ops.power(bias + alpha * total, -beta), x.dtype)
+
+
 def squeeze_excite(x, hidden: int, *, act: str = "relu", gate: str = "sigmoid", name: str):
     """Scales each channel by a gate that sees the whole map: (B, H, W, C) -> the same; Hu et al., arXiv:1709.01507.
 
@@ -129,3 +157,64 @@ def squeeze_excite(x, hidden: int, *, act: str = "relu", gate: str = "sigmoid", 
     s = conv(s, x.shape[-1], 1, use_bias=True, name=f"{name}_expand")
     s = activation(s, gate, name=f"{name}_gate")
     return layers.Multiply(name=f"{name}_scale")([x, s])
+
+
+def inverted_residual(
+    x,
+    width: int,
+    kernel: int,
+    stride: int,
+    *,
+    expanded: int,
+    act: str,
+    padding: Padding = None,
+    norm: Callable[..., Any] = norm,
+    se_hidden: int = 0,
+    se_act: str = "relu",
+    se_gate: str = "sigmoid",
+    drop_path_rate: float = 0.0,
+    name: str,
+):
+    """Widen, filter each channel, narrow without activation: (B, H, W, C) -> (B, H/stride, W/stride, width).
+
+    Sandler et al., "MobileNetV2", arXiv:1801.04381, section 3.3; also called MBConv. Its shortcuts connect the narrow
+    maps, where the shape stays the same.
+
+    Args:
+        x: the narrow map.
+        width: channels of the result.
+        kernel: of the depthwise convolution.
+        stride: of the depthwise convolution.
+        expanded: channels of the depthwise convolution; with C of them, nothing has to be widened.
+        act: activation of the wide maps.
+        padding: of the depthwise convolution, as in ``conv``.
+        norm: after each convolution.
+        se_hidden: bottleneck of the squeeze-and-excitation of the wide map (arXiv:1807.11626); 0 is none.
+        se_act: activation of that bottleneck.
+        se_gate: activation of its gate.
+        drop_path_rate: of the branch, where there is a shortcut.
+        name: prefix of the layers' names.
+    """
+    shortcut = x
+    if expanded != x.shape[-1]:
+        x = conv_norm_act(x, expanded, 1, norm=norm, act=act, name=f"{name}_expand")
+    x = depthwise_conv(x, kernel, stride, padding=padding, name=f"{name}_depthwise_conv")
+    x = norm(x, name=f"{name}_depthwise_norm")
+    x = activation(x, act, name=f"{name}_depthwise_{act}")
+    if se_hidden:
+        x = squeeze_excite(x, se_hidden, act=se_act, gate=se_gate, name=f"{name}_se")
+    x = conv_norm_act(x, width, 1, norm=norm, act=None, name=f"{name}_project")
+    if stride > 1 or width != shortcut.shape[-1]:
+        return x
+    if drop_path_rate:
+        x = DropPath(drop_path_rate, name=f"{name}_drop_path")(x)
+    return layers.Add(name=f"{name}_add")([shortcut, x])
+
+
+def round_width(width: float, divisor: int = 8) -> int:
+    """The multiple of ``divisor`` nearest to a scaled width, or the next one if that loses over 10 %; never 0.
+
+    The rule of the authors' code of the MobileNets and of EfficientNet.
+    """
+    rounded = max(divisor, int(width + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * width else rounded + divisor

@@ -1,9 +1,22 @@
 """Parameters and multiply-adds of a functional model, read off its graph."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 
 import keras
 from keras import layers
+
+
+@contextmanager
+def weightless() -> Iterator[None]:
+    """Models that are built within the block have weights with shapes but without values, so they take no memory.
+
+    They can be counted and listed, not run. What Keras keeps of other models for naming new layers is forgotten.
+    """
+    with keras.StatelessScope():
+        yield
+        keras.utils.clear_session()  # else the scope would give every weight its value at its end
 
 
 def trainable_params(model: keras.Model) -> int:

@@ -50,3 +50,64 @@ class FirstOf(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         """The first shape."""
         return input_shape[0]
+
+
+@keras.saving.register_keras_serializable("kcls")
+class StdConv2D(keras.layers.Conv2D):
+    """Convolution whose kernel is standardised first: (B, H, W, C) -> (B, H', W', filters).
+
+    Qiao et al., "Weight Standardization", arXiv:1903.10520; the epsilon is that of BiT's code. The kernel of each
+    output channel gets mean 0 and variance 1 over (h, w, C), so its scale does not matter. Mixed precision standardises
+    in float32 as well and then rounds. The arguments are those of ``keras.layers.Conv2D``.
+    """
+
+    EPSILON = 1e-10
+
+    def add_weight(self, *args, **kwargs):
+        """Adds a weight that mixed precision does not round before it is standardised."""
+        if kwargs.get("name") == "kernel":
+            kwargs["autocast"] = False
+        return super().add_weight(*args, **kwargs)
+
+    def convolution_op(self, inputs, kernel):
+        """Returns the convolution of ``inputs`` with the standardised ``kernel``."""
+        kernel = ops.convert_to_tensor(kernel)
+        axes = (0, 1, 2)
+        kernel = kernel - ops.mean(kernel, axes, keepdims=True)
+        variance = ops.mean(ops.square(kernel), axes, keepdims=True)  # biased: divided by h w C
+        kernel = kernel * ops.rsqrt(variance + self.EPSILON)
+        return super().convolution_op(inputs, ops.cast(kernel, inputs.dtype))
+
+
+@keras.saving.register_keras_serializable("kcls")
+class LayerScale(keras.layers.Layer):
+    """Scales each channel by a learnt factor: (..., C) -> (..., C).
+
+    Touvron et al., "Going deeper with Image Transformers", arXiv:2103.17239, equation 4: with small first factors a
+    residual branch starts near the identity.
+
+    Args:
+        initial: first value of all factors.
+    """
+
+    def __init__(self, initial: float, **kwargs):
+        super().__init__(**kwargs)
+        self.initial = initial
+
+    def build(self, input_shape):
+        """Makes the factors ``gamma``, one a channel."""
+        self.gamma = self.add_weight(
+            name="gamma", shape=input_shape[-1:], initializer=keras.initializers.Constant(self.initial)
+        )
+
+    def call(self, x):
+        """Returns ``x`` times the factors."""
+        return x * self.gamma
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the input."""
+        return input_shape
+
+    def get_config(self):
+        """Configuration for saving."""
+        return {**super().get_config(), "initial": self.initial}

@@ -69,8 +69,8 @@ def variants(
     """Registers a builder under the name of each row; the row holds the builder's keyword arguments.
 
     The builder is a function from an image tensor (B, H, W, 3) to features (B, C), or to a tuple of features: those of
-    the network and those of its auxiliary heads, which only train (see ``kcls.methods.AuxiliaryHeads``). A row may also hold its own
-    ``image_size``, ``num_classes``, ``head`` and ``drop_rate``, and in ``also`` further published configurations.
+    the network and those of its auxiliary heads, which only train (see ``kcls.methods``). A row may also hold its
+    own ``image_size``, ``num_classes``, ``head`` and ``drop_rate``, and in ``also`` further published configurations.
 
     Args:
         image_size: height and width in pixels that the rows were published with.
@@ -175,11 +175,29 @@ def create_model(
 
 def normalize(image, mean: Sequence[float] | None, std: Sequence[float] | None):
     """RGB 0..255 -> (image / 255 - mean) / std, with mean and std of each channel on a 0..1 scale."""
+    scale, offset = _scale_and_offset(mean, std)
+    # In bfloat16 the rounded scale and offset would shift the pixels by up to two of their 256 values.
+    return layers.Rescaling(scale, offset, dtype="float32", name="normalize")(image)
+
+
+def rescale(model: keras.Model, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Gives a model of ``create_model`` another normalisation, with mean and std of each channel on a 0..1 scale."""
+    layer = model.get_layer("normalize")
+    layer.scale, layer.offset = _scale_and_offset(mean, std)
+    model.train_function = model.test_function = model.predict_function = None  # they are compiled with the old one
+
+
+def mean_and_std(model: keras.Model) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The normalisation of a model of ``create_model``: mean and std of each channel on a 0..1 scale."""
+    layer = model.get_layer("normalize")
+    std = [1 / (255 * scale) for scale in layer.scale]
+    mean = [-offset * s for offset, s in zip(layer.offset, std, strict=True)]
+    return tuple(round(m, 9) for m in mean), tuple(round(s, 9) for s in std)
+
+
+def _scale_and_offset(mean: Sequence[float] | None, std: Sequence[float] | None) -> tuple[list[float], list[float]]:
     mean = (0.5, 0.5, 0.5) if mean is None else tuple(map(float, mean))
     std = (0.5, 0.5, 0.5) if std is None else tuple(map(float, std))
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise RecipeError(f"mean and std are three numbers each, std above 0; not {mean} and {std}")
-    scale = [1 / (255 * s) for s in std]
-    offset = [-m / s for m, s in zip(mean, std, strict=True)]
-    # In bfloat16 the rounded scale and offset would shift the pixels by up to two of their 256 values.
-    return layers.Rescaling(scale, offset, dtype="float32", name="normalize")(image)
+    return [1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]

@@ -74,19 +74,27 @@ def unit(x, residual, shortcut, width, stride, drop_path_rate, name):
     return layers.ReLU(name=f"{name}_relu")(y)
 
 
-def stages(x, residual, shortcut, depths, widths, drop_path_rate):
-    """All units: (B, H, W, C) -> (B, H/s, W/s, D), s = 2 for each stage after the first."""
-    if drop_path_rate and not shortcut:
-        raise ValueError("a plain network has no shortcut, so drop_path_rate would have no effect")
+def each_unit(depths, widths, drop_path_rate=0.0):
+    """The width, stride, drop path rate and name of every unit, in order; stages after the first start with stride 2.
+
+    The rate grows linearly to ``drop_path_rate`` in the last unit.
+    """
     if min(depths) < 1:
         raise ValueError(f"the number of units of a stage is 1 or more, not {min(depths)}")
     count = 0
     for s, (depth, width) in enumerate(zip(depths, widths, strict=True), 1):
         for u in range(1, depth + 1):
-            stride = 2 if s > 1 and u == 1 else 1
             count += 1
-            rate = drop_path_rate * count / sum(depths)
-            x = unit(x, residual, shortcut, width, stride, rate, f"stage{s}_unit{u}")
+            stride = 2 if s > 1 and u == 1 else 1
+            yield width, stride, drop_path_rate * count / sum(depths), f"stage{s}_unit{u}"
+
+
+def stages(x, residual, shortcut, depths, widths, drop_path_rate):
+    """All units: (B, H, W, C) -> (B, H/s, W/s, D), s = 2 for each stage after the first."""
+    if drop_path_rate and not shortcut:
+        raise ValueError("a plain network has no shortcut, so drop_path_rate would have no effect")
+    for width, stride, rate, name in each_unit(depths, widths, drop_path_rate):
+        x = unit(x, residual, shortcut, width, stride, rate, name)
     return x
 
 

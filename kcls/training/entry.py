@@ -17,6 +17,7 @@ from kcls.data.sources import open_split
 from kcls.data.stream import steps_per_epoch
 from kcls.errors import KclsError, RecipeError
 from kcls.files import replacing, write_json
+from kcls.methods import AuxiliaryHeads, has_auxiliary_heads
 from kcls.models import create_model
 from kcls.recipe import Recipe, changed_keys, load_recipe
 from kcls.run import Run, create_run, newest_run, open_run
@@ -26,6 +27,8 @@ from kcls.training.distribution import check_batch_size, make_strategy, synchron
 from kcls.training.loop import Training, run_epochs
 from kcls.training.objective import CrossEntropy, make_metrics
 from kcls.training.optimizer import Schedule, make_optimizer, make_schedule
+from kcls.weights.entry import fill_pretrained, find_pretrained
+from kcls.weights.source import Pretrained
 
 
 def train(
@@ -62,6 +65,14 @@ def train(
         recipe = _resumed_recipe(run, recipe)
     if recipe is None:
         raise RecipeError("train needs a recipe, or resume")
+    pretrained = None
+    if recipe.model.pretrained and not resume:
+        pretrained = find_pretrained(recipe.model.name, recipe.model.pretrained, recipe.model.pretrained_sha256)
+        recipe = recipe.with_data(pretrained.data_defaults())
+        if recipe.data.image_size is None:
+            raise RecipeError(
+                f"data.image_size is missing, and {pretrained.source} does not say what it was trained with"
+            )
 
     strategy = make_strategy(recipe.train.strategy)
     check_batch_size(recipe.train.batch_size, strategy.num_replicas_in_sync)
@@ -71,15 +82,17 @@ def train(
         open_split(recipe.data, "test", download=download, raw=True)
     steps = steps_per_epoch(train_split, recipe.train.batch_size)
     schedule = make_schedule(recipe.optimizer, steps_per_epoch=steps, epochs=recipe.train.epochs)
-    model = _build(recipe, strategy, schedule, len(train_split.class_names))
+    model, pretrained = _build(recipe, strategy, schedule, len(train_split.class_names), pretrained)
 
     run = run or create_run(recipe, name or recipe.model.name, train_split.class_names, out, force)
-    training = Training(recipe, run, strategy, model, schedule, train_split, val_split, steps)
+    training = Training(recipe, run, strategy, model, schedule, train_split, val_split, steps, pretrained=pretrained)
     with run.locked():
         if resume:
             _restore(training)
         else:
             write_json(run.path / "splits.json", {role: fingerprint(recipe.data, role) for role in ("train", "val")})
+            if pretrained:
+                write_json(run.path / "pretrained.json", pretrained.to_dict())
         _add_environment(training)
         run_epochs(training)
         _finish(training)
@@ -104,6 +117,9 @@ def _resumed_recipe(run: Run, given: Recipe | None) -> Recipe:
     recipe = run.recipe
     if run.finished:
         raise KclsError(f"run {run.path} is already finished: {recipe.train.epochs} of {recipe.train.epochs} epochs")
+    if given is not None and given.model.pretrained == recipe.model.pretrained:
+        defaults = ("image_size", "mean", "std", "fit", "crop_fraction", "interpolation")
+        given = given.with_data({key: getattr(recipe.data, key) for key in defaults})
     if given is not None and (changes := changed_keys(recipe, given)):
         raise RecipeError(
             f"the recipe differs from that of run {run.path}, so it cannot be resumed: " + "; ".join(changes)
@@ -114,8 +130,14 @@ def _resumed_recipe(run: Run, given: Recipe | None) -> Recipe:
     return recipe
 
 
-def _build(recipe: Recipe, strategy: tf.distribute.Strategy, schedule: Schedule, num_classes: int) -> keras.Model:
-    """The compiled model with all its variables, in the strategy's scope."""
+def _build(
+    recipe: Recipe,
+    strategy: tf.distribute.Strategy,
+    schedule: Schedule,
+    num_classes: int,
+    pretrained: Pretrained | None,
+) -> tuple[keras.Model, Pretrained | None]:
+    """The compiled model with all its variables, in the strategy's scope; and which weights it starts with."""
     keras.utils.set_random_seed(recipe.train.seed)
     policy = keras.config.dtype_policy()
     with strategy.scope():
@@ -124,6 +146,10 @@ def _build(recipe: Recipe, strategy: tf.distribute.Strategy, schedule: Schedule,
             model = build_network(recipe, num_classes)
         finally:
             keras.config.set_dtype_policy(policy)
+        if pretrained:
+            pretrained = fill_pretrained(model, pretrained, normalization=False)  # the recipe has mean and std
+        if has_auxiliary_heads(model):
+            model = AuxiliaryHeads(model)
         if strategy.num_replicas_in_sync > 1:
             synchronize_batch_norm(model)
         optimizer = make_optimizer(recipe.optimizer, schedule, model.trainable_variables)
@@ -140,7 +166,7 @@ def _build(recipe: Recipe, strategy: tf.distribute.Strategy, schedule: Schedule,
         model.compute_loss(y=labels, y_pred=logits)
         model.compute_metrics(None, labels, logits)
         model.reset_metrics()
-    return model
+    return model, pretrained
 
 
 def _restore(training: Training) -> None:
@@ -179,7 +205,9 @@ def _finish(training: Training) -> None:
     model = build_network(recipe, len(training.train.class_names))
     with training.strategy.scope():
         load_checkpoint(run.best_checkpoint, training.model.weights)
-    model.set_weights([w.numpy() for w in training.model.weights])
+    trained = {weight.path: weight for weight in training.model.weights}
+    for weight in model.weights:
+        weight.assign(trained[weight.path].numpy())
     plot_curves(run.history(), run.path / "curves.png")
     with replacing(run.model_file) as temporary:
         model.save(temporary)

@@ -20,6 +20,7 @@ from kcls.training.checkpoint import save_checkpoint
 from kcls.training.optimizer import Schedule
 from kcls.training.progress import TrainingDisplay
 from kcls.training.signals import StopSignals
+from kcls.weights.source import Pretrained
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Training:
     steps: int  # in one epoch
     step: int = 0  # done in all
     best: dict[str, Any] | None = None
+    pretrained: Pretrained | None = None  # what this start began with
 
     @property
     def variables(self) -> list:
@@ -103,6 +105,8 @@ def run_epochs(training: Training) -> None:
 def _headline(training: Training) -> str:
     recipe, train_split = training.recipe, training.train
     start = f"resumed at step {training.step}, " if training.step else ""
+    if training.pretrained:
+        start = f"from {training.pretrained}, head {training.pretrained.head}; "
     return (
         f"{training.run.path}: {start}{recipe.model.name}, {trainable_params(training.model):,} parameters; "
         f"{recipe.data.source}, {len(train_split.class_names)} classes, {train_split.count:,} training and "

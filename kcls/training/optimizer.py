@@ -9,8 +9,8 @@ from kcls.sections import OptimizerSection
 
 
 def is_decayed(variable) -> bool:
-    """Whether weight decay applies: to kernels, not to biases and norms, which are vectors."""
-    return len(variable.shape) > 1
+    """Whether weight decay applies: to kernels; not to biases, norms and slopes, which are one number a channel."""
+    return sum(size > 1 for size in variable.shape) > 1 or variable.name == "kernel"
 
 
 @keras.saving.register_keras_serializable("kcls")

@@ -6,6 +6,9 @@ import keras
 import numpy as np
 
 from kcls.errors import KclsError
+from kcls.models.registry import create_model
+
+SHOWN = 20  # how many differences an error lists
 
 
 def assign(
@@ -18,51 +21,61 @@ def assign(
     """Fills every weight of ``model`` from ``source``, or none.
 
     Args:
-        model: a model of ``create_model``.
+        model: a model of ``create_model``; one without head takes no head.
         names: our weight's path ``layer/variable`` -> its name in the source.
         available: names of everything in the source.
         read: name, our weight and its layer -> the value in our layout.
         source: for errors.
 
     Returns:
-        Whether the head was filled, too; it is left as it is if the source has other classes.
+        Whether the head was filled, too; it is left as it is if the source has another number of classes.
 
     Raises:
-        KclsError: a weight is missing, left over or of another shape, or is not finite; the model is unchanged.
+        KclsError: a weight is missing, left over, of another shape or not finite; the model is unchanged then.
     """
     problems, values, used, head_fits = [], [], set(), True
     for layer in model.layers:
         for weight in layer.weights:
-            if weight.path.startswith("seed_generator") or "seed_generator" in weight.path:
+            if not is_weight(weight):
                 continue
             name = names(weight.path)
             used.add(name)
             if name not in available:
-                problems.append(f"{name} (our {weight.path}) is missing")
+                problems.append(f"{name} is missing (our {weight.path})")
                 continue
             value = read(name, weight, layer)
-            if value.shape != tuple(weight.shape):
-                if _is_of_head(layer) and _differs_in_classes(value.shape, tuple(weight.shape)):
-                    head_fits = False
-                else:
-                    problems.append(f"{name} is {value.shape}, our {weight.path} is {tuple(weight.shape)}")
-                continue
-            values.append((layer, weight, value))
+            if value.shape == tuple(weight.shape):
+                if not np.isfinite(value).all():
+                    problems.append(f"{name} is not finite")
+                values.append((layer, weight, value))
+            elif is_head(layer) and value.shape[:-1] == tuple(weight.shape)[:-1]:  # the last dimension: classes
+                head_fits = False
+            else:
+                problems.append(f"{name} is {value.shape}, our {weight.path} is {tuple(weight.shape)}")
+    if not any(is_head(layer) for layer in model.layers):
+        used |= {names(weight.path) for weight in _head_weights(model)}
     problems += [f"{name} is left over" for name in sorted(set(available) - used)]
     if problems:
-        shown = "".join(f"\n  {p}" for p in problems[:20])
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise KclsError(f"{source} does not fit {model.name}: {len(problems)} weights differ{shown}{more}")
+        shown = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
+        more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise KclsError(f"{source} does not fit {model.name}, {len(problems)} weights differ:{shown}{more}")
     for layer, weight, value in values:
-        if head_fits or not _is_of_head(layer):
+        if head_fits or not is_head(layer):
             weight.assign(value)
     return head_fits
 
 
-def _is_of_head(layer: keras.layers.Layer) -> bool:
+def is_weight(variable) -> bool:
+    """Whether it is learnt or measured; the states of random generators are not."""
+    return "seed_generator" not in variable.path
+
+
+def is_head(layer: keras.layers.Layer) -> bool:
+    """Whether the layer's size depends on the number of classes, or it stands behind one that does."""
     return layer.name.startswith("head")
 
 
-def _differs_in_classes(came: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether only the last dimension, that of the classes, differs."""
-    return len(came) == len(wanted) and came[:-1] == wanted[:-1]
+def _head_weights(model: keras.Model) -> list:
+    """The weights that the head of a model without head would have."""
+    whole = create_model(model.name, num_classes=1, image_size=model.input.shape[1])
+    return [weight for layer in whole.layers if is_head(layer) for weight in layer.weights if is_weight(weight)]

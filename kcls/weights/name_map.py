@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import keras
 import numpy as np
@@ -36,12 +38,16 @@ class NameMap:
             ``{0}`` is the pattern's first group, ``{0:-1}`` that number less 1.
         mean: of each channel on a 0..1 scale that its weights expect, unless a checkpoint says otherwise.
         std: the same of the standard deviation.
+        epsilon: of its batch norms, if it is not ours.
+        options: what ``create_model`` needs to build the same network.
     """
 
     architecture: str
     rules: Mapping[str, str]
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    epsilon: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def tensor_name(self, path: str) -> str:
         """The tensor's name of our weight ``layer/variable``.
@@ -52,42 +58,46 @@ class NameMap:
         layer, _, variable = path.rpartition("/")
         for pattern, template in self.rules.items():
             if match := re.fullmatch(pattern, path):
-                return _fill(template, match)
+                return fill_template(template, match)
             if match := re.fullmatch(pattern, layer):
-                return f"{_fill(template, match)}.{_SUFFIX[variable]}"
+                return f"{fill_template(template, match)}.{_SUFFIX[variable]}"
         raise KclsError(f"no rule of {self.architecture} matches the weight {path}")
 
 
 class _Number(int):
-    """A number that may be shifted where it is printed: ``{0:-1}``."""
+    """A number that may be shifted where it is printed, ``{0:-1}``, or be a letter, ``{0:a}``: 1 is a."""
 
-    def __format__(self, shift: str) -> str:
-        return str(self + int(shift or 0))
+    def __format__(self, how: str) -> str:
+        return chr(ord("a") + self - 1) if how == "a" else str(self + int(how or 0))
 
 
-def _fill(template: str, match: re.Match) -> str:
+def fill_template(template: str, match: re.Match) -> str:
+    """The name that a template gives to the groups of a pattern, see ``NameMap``."""
     return template.format(*(_Number(g) if g and g.isdigit() else g for g in match.groups()))
 
 
-NAME_MAPS: dict[str, NameMap] = {}
+NAME_MAPS: dict[str, list[NameMap]] = {}  # variant -> its counterparts, the closest first
 
 
 def name_maps(
     rules: Mapping[str, str],
     *,
-    mean: tuple[float, float, float] = IMAGENET_MEAN,
-    std: tuple[float, float, float] = IMAGENET_STD,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+    epsilon: float | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
     **architectures: str,
 ) -> None:
     """Enters the counterparts of variants that share rules: our name -> the other library's name.
 
     Raises:
-        ValueError: kcls has no such variant, or it has a counterpart already.
+        ValueError: kcls has no such variant, or the counterpart is there already.
     """
     for name, architecture in architectures.items():
-        if name not in list_models() or name in NAME_MAPS:
-            raise ValueError(f"{name} is not a variant, or is mapped twice")
-        NAME_MAPS[name] = NameMap(architecture, rules, mean, std)
+        known = NAME_MAPS.setdefault(name, [])
+        if name not in list_models() or architecture in [names.architecture for names in known]:
+            raise ValueError(f"{name} is not a variant, or {architecture} is mapped twice")
+        known.append(NameMap(architecture, rules, mean, std, epsilon, options))
 
 
 def to_keras(tensor: np.ndarray, weight, layer) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""timm/models/resnet.py: ResNet."""
+"""timm/models/resnet.py: ResNet and Wide ResNet."""
 
 from kcls.weights.name_map import name_maps
 
@@ -19,4 +19,6 @@ name_maps(
     resnet50="resnet50",
     resnet101="resnet101",
     resnet152="resnet152",
+    wide_resnet50_2="wide_resnet50_2",
+    wide_resnet101_2="wide_resnet101_2",
 )

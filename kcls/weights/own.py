@@ -1,0 +1,58 @@
+"""Weights of kcls itself: a finished run, or the ``.keras`` file of a model of ``create_model``."""
+
+from pathlib import Path
+
+import keras
+
+from kcls.data.archive import read_config
+from kcls.errors import KclsError
+from kcls.models.registry import mean_and_std
+from kcls.run import finished_run, is_run
+from kcls.weights.assign import assign, is_weight
+from kcls.weights.source import Pretrained, Source, sha256
+
+
+def find(source: Source, name: str) -> Pretrained:
+    """The model file of the source; one of ``kcls train`` also says how it wants its images.
+
+    Raises:
+        KclsError: it is neither, or of another architecture.
+    """
+    path = source.path or Path(source.text)
+    file = finished_run(path).model_file if is_run(path) else path
+    if file.suffix != ".keras":
+        raise KclsError(f"{file} is neither a run nor a .keras file")
+    model = _open(file)
+    if "normalize" not in [layer.name for layer in model.layers]:
+        raise KclsError(f"{file} is not of a model of create_model: it has no normalisation inside")
+    if model.name != name:
+        raise KclsError(f"{file} is a {model.name}, not a {name}")
+    try:
+        wanted = read_config(file)[1].to_dict()
+    except KclsError:  # saved by a script
+        wanted = {"image_size": model.input.shape[1]}
+    mean, std = mean_and_std(model)
+    if wanted.get("fit") == "pad":
+        wanted.pop("crop_fraction")
+    return Pretrained(source.text, name, file, sha256(file), mean=mean, std=std, **wanted)
+
+
+def fill(model: keras.Model, found: Pretrained) -> bool:
+    """Fills ``model`` with the weights of the same names; returns whether the head was filled, too.
+
+    Raises:
+        KclsError: they do not fit; the model is unchanged then.
+    """
+    theirs = {weight.path: weight for weight in _open(found.file).weights if is_weight(weight)}
+
+    def read(name, weight, layer):
+        return keras.ops.convert_to_numpy(theirs[name])
+
+    return assign(model, lambda path: path, theirs, read, str(found.file))
+
+
+def _open(file: Path) -> keras.Model:
+    try:
+        return keras.models.load_model(file, compile=False)
+    except Exception as error:  # Keras raises many kinds for a damaged file
+        raise KclsError(f"cannot read the model {file}: {error}") from None

@@ -1,0 +1,114 @@
+"""What names pretrained weights, and what is known of them before they are read. No Keras is needed here."""
+
+import hashlib
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kcls.errors import RecipeError
+
+KINDS = "timm/NAME.TAG, timm:FILE.safetensors, keras/NAME, keras:FILE.weights.h5, a run or a .keras file"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A parsed source.
+
+    Attributes:
+        text: as the user wrote it.
+        library: timm, keras or kcls: whose names the weights carry.
+        path: of the local file or run; None if the library's server has it.
+        repository: what to ask the server for.
+        revision: commit, branch or tag of the repository; None is the newest.
+    """
+
+    text: str
+    library: str
+    path: Path | None = None
+    repository: str = ""
+    revision: str | None = None
+
+    @property
+    def architecture(self) -> str | None:
+        """The library's name of the architecture, as far as the source tells it."""
+        return None if self.path else self.repository.rpartition("/")[2].partition(".")[0]
+
+
+def parse_source(text: str) -> Source:
+    """Reads the name of a source; a local one must be there.
+
+    Raises:
+        RecipeError: it names nothing; the message gives the kinds.
+    """
+    if match := re.fullmatch(r"timm/([\w.-]+)(?:@([\w./-]+))?", text):
+        return Source(text, "timm", repository=f"timm/{match[1]}", revision=match[2])
+    if match := re.fullmatch(r"keras/(\w+)", text):
+        return Source(text, "keras", repository=match[1])
+    library, colon, name = text.partition(":")
+    if colon and library in ("timm", "keras"):
+        suffix = {"timm": ".safetensors", "keras": ".h5"}[library]
+        if not name.endswith(suffix):
+            raise RecipeError(f"pretrained {text!r}: {library}: takes a {suffix} file")
+    elif not colon:
+        library, name = "kcls", text
+    else:
+        raise RecipeError(f"unknown kind of pretrained weights {text!r}; there are {KINDS}")
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise RecipeError(f"pretrained {text!r}: there is no {path} (kinds of sources: {KINDS})")
+    return Source(text, library, path=path)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Pretrained weights that are on this machine, and how they want to be used.
+
+    Attributes:
+        source: as the user wrote it.
+        architecture: the name that the weights' library gives it, None if the file does not say.
+        file: the weights.
+        sha256: of the file, in hexadecimal digits.
+        revision: commit of the hub.
+        licence: as the source states it; None if it does not.
+        mean: of each channel on a 0..1 scale.
+        std: the same of the standard deviation.
+        image_size: pixels; None if the source does not say.
+        fit: how an image of another shape becomes a square: crop, pad or stretch.
+        crop_fraction: the share of the side that the crop keeps.
+        interpolation: bilinear or bicubic.
+        head: "loaded", or "replaced" because the classes differ; None before a model is filled.
+    """
+
+    source: str
+    architecture: str | None
+    file: Path
+    sha256: str
+    revision: str | None = None
+    licence: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    image_size: int | None = None
+    fit: str | None = None
+    crop_fraction: float | None = None
+    interpolation: str | None = None
+    head: str | None = None
+
+    def data_defaults(self) -> dict[str, Any]:
+        """What becomes the default of a recipe's data section."""
+        keys = ("image_size", "mean", "std", "fit", "crop_fraction", "interpolation")
+        return {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields in plain types."""
+        return {**asdict(self), "file": str(self.file)}
+
+    def __str__(self) -> str:
+        licence = f"licence {self.licence}" if self.licence else "licence not stated"
+        return f"{self.source} (sha256 {self.sha256[:12]}, {licence})"
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -405,7 +405,8 @@ def test_a_field_without_effect_is_refused_with_the_reason(load, overrides, expe
         ),
         (
             ["optimizer.schedule=step", "optimizer.milestones=[10, 30]"],
-            "--set optimizer.milestones=[10, 30]: optimizer.milestones [30.0] would never be reached: train.epochs is 30",
+            "--set optimizer.milestones=[10, 30]: optimizer.milestones [30.0] would never be reached: "
+            "train.epochs is 30",
         ),
         (
             ["optimizer.warmup_epochs=30"],

@@ -5,12 +5,13 @@ when its loss has come back. Four contestants:
 
     kcls        the step of `kcls train`
     PyTorch     timm's network (torch_cifar.py for CIFAR's), channels_last, fused SGD; bfloat16 by torch.autocast
-    compiled    the same through torch.compile
+    compiled    the same through torch.compile; not by default, for it compiles for minutes before its first step
     Keras       the network of Keras Applications in the step of kcls; neither is compiled by XLA
 
 Every contestant is a process of its own, with the same number of threads, and starts with two steps that do not count.
 Then they take turns, round by round, so that what else happens on the machine meets them all. A figure is the median
-of the rounds; the spread is the largest deviation of a round from its median. It needs torch and timm.
+of the rounds; the spread is the largest deviation of a round from its median. It needs torch and timm, and an idle
+machine: PyTorch's threads spin while they wait for each other, so a busy neighbour costs it far more than its share.
 """
 
 import argparse
@@ -51,7 +52,7 @@ NETWORKS = {
     "resnet20": Network(32, 10, 128),
     "wrn_28_10": Network(32, 10, 16),
 }
-CONTESTANTS = ("kcls", "PyTorch", "compiled", "Keras")
+CONTESTANTS = ("kcls", "PyTorch", "compiled", "Keras")  # the columns of the table
 PRECISIONS = ("float32", "bfloat16")
 LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 1e-4
 
@@ -217,12 +218,9 @@ def table_row(result: dict) -> str:
     spread = max(abs(s / medians[c] - 1) for c, speeds in result["images_per_second"].items() for s in speeds)
     others = [speed for contestant, speed in medians.items() if contestant != "kcls"]
     ratio = f"{medians['kcls'] / max(others):.2f}" if others and "kcls" in medians else ""
-    cells = [f"{medians[c]:.3g}" if c in medians else "" for c in CONTESTANTS]
-    return (
-        "| "
-        + " | ".join([result["model"], result["precision"], str(result["batch_size"]), *cells, ratio, f"{spread:.0%}"])
-        + " |"
-    )
+    speeds = [f"{medians[c]:.3g}" if c in medians else "" for c in CONTESTANTS]
+    cells = [result["model"], result["precision"], str(result["batch_size"]), *speeds, ratio, f"{spread:.0%}"]
+    return f"| {' | '.join(cells)} |"
 
 
 def versions() -> str:
@@ -236,7 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=["kcls", "PyTorch", "Keras"])
     parser.add_argument("--batch-size", type=int, help="of all models; without it, 16 images, and 128 for resnet20")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
@@ -245,7 +243,7 @@ def main() -> None:
     options = parser.parse_args()
 
     began = time.perf_counter()
-    print(f"{options.threads} threads; {versions()}\n")
+    print(f"{options.threads} threads; load {os.getloadavg()[0]:.1f} before the start; {versions()}\n")
     print(f"| model | precision | batch | {' | '.join(CONTESTANTS)} | kcls / best other | spread |")
     print("|---" * (5 + len(CONTESTANTS)) + "|")
     results = []
@@ -255,7 +253,12 @@ def main() -> None:
             print(table_row(results[-1]), flush=True)
     print(f"\n{time.perf_counter() - began:.0f} seconds in all")
     if options.json:
-        report = {"threads": options.threads, "versions": versions(), "results": results}
+        report = {
+            "threads": options.threads,
+            "versions": versions(),
+            "platform": platform.platform(),
+            "results": results,
+        }
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

@@ -204,9 +204,8 @@ def models(name, json_) -> None:
         chosen = [row for row in rows if row["name"] == name]
         if not chosen:
             raise RecipeError(f"unknown model {name!r}{near(name, [row['name'] for row in rows])}")
-        what = ["image_size", "num_classes", "options", "trainable_params", "gmacs"]
-        also = [{key: row[key] for key in what} for row in chosen[1:]]
-        chosen[0]["also"] = also  # published at other sizes or with other options
+        # Published at another size or with other options, too: what is different then.
+        chosen[0]["also"] = [{k: v for k, v in row.items() if v != chosen[0][k]} for row in chosen[1:]]
         if json_:
             print_json(chosen[0])
             return

@@ -74,7 +74,7 @@ def number(value: Any) -> str:
 def plain(value: Any) -> str:
     """A value of the catalogue as a person reads it."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} ({kind})" for key, kind in value.items()) or "none"
+        return ", ".join(f"{key} ({plain(each)})" for key, each in value.items()) or "none"
     if isinstance(value, list):
         return "; ".join(plain(each) for each in value) or "none"
     return f"{value:,}" if isinstance(value, int) else str(value if value not in (None, {}) else "none")

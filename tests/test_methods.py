@@ -24,7 +24,7 @@ def test_auxiliary_heads_add_three_tenths_of_their_losses_in_training_only(netwo
     y = np.arange(6) % NUM_CLASSES
     model = AuxiliaryHeads(network)
     losses = [float(cross_entropy()(y, head)) for head in model(x, training=False)]
-    model.compile(keras.optimizers.SGD(0.0), cross_entropy(), metrics=["accuracy"])
+    model.compile(keras.optimizers.SGD(0.0), cross_entropy(), metrics=["accuracy"], run_eagerly=True)
     result = model.evaluate(x, y, batch_size=6, verbose=0, return_dict=True)
     assert result["loss"] == pytest.approx(losses[0], rel=1e-5)  # float32
     assert result["accuracy"] == pytest.approx((logits(network, x).argmax(-1) == y).mean())
@@ -35,7 +35,7 @@ def test_auxiliary_heads_add_three_tenths_of_their_losses_in_training_only(netwo
 def test_auxiliary_heads_train_the_network_itself(network):
     before = {w.path: w.numpy().copy() for w in network.trainable_weights}
     model = AuxiliaryHeads(network)
-    model.compile(keras.optimizers.SGD(0.1), cross_entropy())
+    model.compile(keras.optimizers.SGD(0.1), cross_entropy(), run_eagerly=True)
     model.fit(images(network, 6), np.arange(6) % NUM_CLASSES, batch_size=6, verbose=0)
     assert not [w.path for w in network.trainable_weights if np.array_equal(w.numpy(), before[w.path])]
     assert sorted(w.path for w in model.weights) == sorted(w.path for w in network.weights)

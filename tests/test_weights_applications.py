@@ -103,7 +103,7 @@ def off(model, reference, name, x):
 # 1e-3, the biases, the order of the channels) cost 1 or more.
 TOLERANCE = 1e-3
 
-ROWS = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.heavy) for name in APPLICATIONS]
+ROWS = [pytest.param(n, marks=[] if n in ("vgg16", "mobilenet_v3_small") else pytest.mark.heavy) for n in APPLICATIONS]
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -127,7 +127,7 @@ class Stopped(Exception):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in ("vgg16", "mobilenet_v2") else pytest.mark.heavy) for n in APPLICATIONS]
+    "name", [pytest.param(n, marks=[] if n == "vgg16" else pytest.mark.heavy) for n in APPLICATIONS]
 )
 def test_what_is_downloaded_is_what_keras_would_download(name, monkeypatch):
     asked = {}
@@ -167,6 +167,7 @@ def small_file(small, tmp_path_factory):
     return file
 
 
+@pytest.mark.heavy
 def test_a_whole_model_in_the_old_format_and_its_weights_alone_can_be_read(small, tmp_path):
     whole, alone = tmp_path / "whole.h5", tmp_path / "alone.h5"
     small.save(whole)
@@ -311,6 +312,7 @@ def test_a_damaged_download_is_refused(cache, serve, small_file):
         find_pretrained(NAME, "keras/MobileNetV3Small")
 
 
+@pytest.mark.heavy
 def test_the_imagenet_weights_of_efficientnet_are_normalized_twice(cache, serve, tmp_path, monkeypatch):
     """Keras builds another graph for these: a second Rescaling turns its square roots into standard deviations."""
     name, file, tuned = "efficientnet_b0", tmp_path / "b0.weights.h5", tmp_path / "tuned.weights.h5"

@@ -126,6 +126,7 @@ def np_max_pool(x):
     return sliding_window_view(x, (3, 3), axis=(1, 2))[:, ::2, ::2].max(axis=(-2, -1))
 
 
+@pytest.mark.heavy
 def test_the_spinal_network_computes_what_the_papers_say():
     name = "wide_resnet101_2_spinal"
     model = jitter(create_model(name, num_classes=5, image_size=32, width=2))

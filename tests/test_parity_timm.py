@@ -78,5 +78,5 @@ def test_logits_are_those_of_timm(name, names, tmp_path):
     assert read_tensors(ours, file, names)
     file.unlink()
     answer = ours.predict_on_batch(x)
-    label = name if names is NAME_MAPS[name][0] else names.architecture
+    label = name if names is NAME_MAPS[name][0] else f"{name} as {names.architecture}"
     report(label, answer, expected, f"timm {timm.__version__}", TOLERANCE)

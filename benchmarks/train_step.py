@@ -70,7 +70,10 @@ def keras_contestant(contestant: str, name: str, precision: str, batch_size: int
 
     from kcls.models import create_model
     from kcls.models.count import trainable_params
-    from kcls.training.objective import CrossEntropy, make_metrics
+    from kcls.training.entry import compile_network
+    from kcls.training.fast_layers import speed_up
+    from kcls.training.loop import make_train_step
+    from kcls.training.objective import CrossEntropy
     from kcls.training.optimizer import SGD, Schedule
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -81,24 +84,16 @@ def keras_contestant(contestant: str, name: str, precision: str, batch_size: int
         model = getattr(keras.applications, network.keras)(weights=None, classifier_activation=None)
     else:
         model = create_model(name, num_classes=network.num_classes)
+        speed_up(model)
     optimizer = SGD(Schedule(LR, total=1000), momentum=MOMENTUM, l2=WEIGHT_DECAY)
     optimizer.build(model.trainable_variables)
-    model.compile(optimizer, loss=CrossEntropy(), weighted_metrics=make_metrics(), jit_compile=False)
+    compile_network(model, optimizer, CrossEntropy())
+    train_step = make_train_step(model, tf.distribute.get_strategy())
 
     random = np.random.default_rng(0)
     shape = (batch_size, network.image_size, network.image_size, 3)
     images = tf.constant(random.integers(0, 256, shape), tf.uint8)
     labels = tf.constant(random.integers(0, network.num_classes, batch_size), tf.int64)
-    logits = model(images[:1], training=False)
-    model.compute_loss(y=labels[:1], y_pred=logits)
-    model.compute_metrics(None, labels[:1], logits)  # a function cannot make the metrics' variables
-    strategy = tf.distribute.get_strategy()
-
-    @tf.function(reduce_retracing=True)
-    def train_step(batch):
-        logs = strategy.run(model.train_step, args=(batch,))
-        return strategy.reduce("MEAN", logs["loss"], axis=None)
-
     return lambda: float(train_step((images, labels))), trainable_params(model)
 
 

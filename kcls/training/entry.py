@@ -24,6 +24,7 @@ from kcls.run import Run, create_run, newest_run, open_run
 from kcls.training.checkpoint import load_checkpoint
 from kcls.training.curves import plot_curves
 from kcls.training.distribution import check_batch_size, make_strategy, synchronize_batch_norm
+from kcls.training.fast_layers import speed_up
 from kcls.training.loop import Training, run_epochs
 from kcls.training.objective import CrossEntropy, make_metrics
 from kcls.training.optimizer import Schedule, make_optimizer, make_schedule
@@ -152,21 +153,20 @@ def _build(
             model = AuxiliaryHeads(model)
         if strategy.num_replicas_in_sync > 1:
             synchronize_batch_norm(model)
+        speed_up(model)
         optimizer = make_optimizer(recipe.optimizer, schedule, model.trainable_variables)
-        model.compile(
-            optimizer,
-            loss=CrossEntropy(recipe.train.label_smoothing),
-            weighted_metrics=make_metrics(),
-            jit_compile=False,
-        )
-        # One image makes the variables of the metrics, which must exist before a checkpoint is read.
-        size = recipe.data.image_size
-        labels = tf.zeros((1,), tf.int64)
-        logits = model(tf.zeros((1, size, size, 3)), training=False)
-        model.compute_loss(y=labels, y_pred=logits)
-        model.compute_metrics(None, labels, logits)
-        model.reset_metrics()
+        compile_network(model, optimizer, CrossEntropy(recipe.train.label_smoothing))
     return model, pretrained
+
+
+def compile_network(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: CrossEntropy) -> None:
+    """Compiles a model and makes the variables of its metrics, which must exist before a checkpoint is read."""
+    model.compile(optimizer, loss=loss, weighted_metrics=make_metrics(), jit_compile=False)
+    labels = tf.zeros((1,), tf.int64)
+    logits = model(tf.zeros((1, *model.input.shape[1:])), training=False)
+    model.compute_loss(y=labels, y_pred=logits)
+    model.compute_metrics(None, labels, logits)
+    model.reset_metrics()
 
 
 def _restore(training: Training) -> None:

@@ -4,6 +4,7 @@ import math
 import shlex
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,17 @@ class Training:
         return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
 
 
+def make_train_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable[..., tf.Tensor]:
+    """A graph that takes a batch, does a step, and returns the epoch's mean loss so far."""
+
+    @tf.function(reduce_retracing=True)
+    def train_step(batch):
+        logs = strategy.run(model.train_step, args=(batch,))
+        return strategy.reduce("MEAN", logs["loss"], axis=None)
+
+    return train_step
+
+
 def run_epochs(training: Training) -> None:
     """Trains to the end of the recipe, from ``training.step`` on.
 
@@ -57,10 +69,7 @@ def run_epochs(training: Training) -> None:
     recipe, model, run, steps = training.recipe, training.model, training.run, training.steps
     epochs, strategy = recipe.train.epochs, training.strategy
 
-    @tf.function(reduce_retracing=True)
-    def train_step(batch):
-        logs = strategy.run(model.train_step, args=(batch,))
-        return strategy.reduce("MEAN", logs["loss"], axis=None)
+    train_step = make_train_step(model, strategy)
 
     @tf.function(reduce_retracing=True)
     def val_step(batch):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from numpy.lib.stride_tricks import sliding_window_view
-from test_models_parity import np_conv, relu, weights
+from numpy_reference import np_conv, relu, weights
 from tiny import build, images, jitter, logits, shared
 
 from kcls.models.bit import unit

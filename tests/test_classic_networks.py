@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy_reference import np_conv, np_dense, np_norm, relu, weights
 from parity import report
-from test_models_parity import np_conv, np_norm, relu, weights
 from tiny import build, images, jitter, logits, shared
 
 from kcls.errors import RecipeError
@@ -27,11 +27,6 @@ def np_biased_conv(model, x, name, size, stride=1, padding=None, groups=1):
     padding = size // 2 if padding is None else padding
     parts = zip(np.split(x, groups, axis=3), np.split(kernel, groups, axis=3), strict=True)
     return np.concatenate([np_conv(part, k, stride, padding) for part, k in parts], axis=3) + bias
-
-
-def np_dense(model, x, name):
-    kernel, bias = weights(model, name)
-    return x @ kernel + bias
 
 
 def np_pool(x, size, stride, reduce=np.max):

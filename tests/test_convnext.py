@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from test_models_parity import assert_close, np_conv, weights
+from numpy_reference import assert_close, np_conv, np_dense, weights
 from tiny import build, images, jitter, logits, shared
 
 from kcls.errors import RecipeError
@@ -21,11 +21,6 @@ def np_layer_norm(model, x, name):
     gamma, beta = weights(model, name)
     x = x - x.mean(-1, keepdims=True)
     return gamma * x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) + beta
-
-
-def np_dense(model, x, name):
-    kernel, bias = weights(model, name)
-    return x @ kernel + bias
 
 
 def np_block(model, x, name):

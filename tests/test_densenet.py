@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
+from numpy_reference import assert_close, np_conv, np_conv_norm, np_max_pool, np_norm, relu, weights
 from parity import report
-from test_models_parity import assert_close, np_conv, np_conv_norm, np_norm, relu, weights
 from tiny import build, images, jitter, logits, shared
 
 from kcls.errors import RecipeError
@@ -47,13 +47,6 @@ def np_densenet(model, x, depths, convolutions):
     x = relu(np_norm(x, *weights(model, "final_norm")))
     kernel, bias = weights(model, "head")
     return x.mean(axis=(1, 2)) @ kernel + bias
-
-
-def np_max_pool(x):
-    """3 x 3 windows, 2 apart, of a map that is not negative, with one zero around it."""
-    x = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
-    size = (x.shape[1] - 1) // 2
-    return np.max([x[:, i : i + 2 * size : 2, j : j + 2 * size : 2] for i in range(3) for j in range(3)], axis=0)
 
 
 def settled(model, x):

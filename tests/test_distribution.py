@@ -3,6 +3,7 @@
 import pytest
 
 from kcls.errors import RecipeError
+from kcls.models import create_model
 from kcls.training.distribution import check_batch_size
 
 # Logical devices can be made only before TensorFlow starts, so this runs in its own process.
@@ -26,15 +27,34 @@ TWO_DEVICES = """if True:
 """
 
 
-def test_two_replicas_give_the_same_weights_as_one(python, folder_recipe, tmp_path):
+GENTLE = ["optimizer.name=sgd", "optimizer.lr=0.01", "optimizer.momentum=0.9", "optimizer.weight_decay=5e-4"]
+NETWORKS = {
+    "resnet20": [],
+    # Grouped convolutions and squeeze-and-excitation.
+    "seresnext50_32x4d": ["model.options={width: 4, cardinality: 2, se_ratio: 0.25}", "data.image_size=32"],
+    # Auxiliary heads; without dropout, whose masks are each replica's own.
+    "googlenet": [
+        "model.options={width_multiplier: 0.0625, auxiliary_drop_rate: 0}",
+        "model.drop_rate=0",
+        "data.image_size=80",
+    ],
+    "pretrained": [],
+}
+
+
+@pytest.mark.parametrize(
+    "network", [n if n == "resnet20" else pytest.param(n, marks=pytest.mark.heavy) for n in NETWORKS]
+)
+def test_two_replicas_give_the_same_weights_as_one(python, folder_recipe, tmp_path, network):
     # Noisy images and a small learning rate: at a large one, training multiplies the rounding of float32 by a hundred
     # a step, and two runs on one device that sum in another order part just as far.
-    overrides = [
-        "optimizer.name=sgd",
-        "optimizer.lr=0.01",
-        "optimizer.momentum=0.9",
-        "optimizer.weight_decay=5e-4",
-    ]
+    overrides = [*GENTLE, *NETWORKS[network]]
+    if network == "pretrained":
+        file = tmp_path / "start.keras"
+        create_model("resnet20", num_classes=7, image_size=8, units=1, width=4).save(file)  # another head
+        overrides += [f"model.pretrained={file}"]
+    else:
+        overrides += [f"model.name={network}"]
     done = python(TWO_DEVICES, folder_recipe, tmp_path, *overrides, "train.batch_size=30")
     assert done.returncode == 0, done.stderr[-2000:]
     lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
+from numpy_reference import np_conv, np_conv_norm, np_norm, relu, weights
 from parity import report
-from test_models_parity import np_conv, np_conv_norm, np_norm, relu, weights
 from tiny import images, jitter, logits
 
 from kcls.errors import RecipeError

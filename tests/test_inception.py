@@ -6,19 +6,12 @@ import keras
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy_reference import assert_close, np_conv, np_conv_norm, np_excite, relu, weights
 from parity import import_timm, report
-from test_models_parity import assert_close, np_conv, np_conv_norm, relu, weights
 from tiny import build, images, jitter, logits, shared
 
 from kcls.errors import RecipeError
 from kcls.models import inception, inception_resnet
-
-
-def np_excite(model, y, name):
-    """Equations 2 to 4: mean of each channel, two layers with biases, and the channel times the answer."""
-    (w1, b1), (w2, b2) = weights(model, f"{name}_reduce"), weights(model, f"{name}_expand")
-    s = relu(y.mean(axis=(1, 2)) @ w1[0, 0] + b1) @ w2[0, 0] + b2
-    return y / (1 + np.exp(-s[:, None, None, :]))
 
 
 def np_convs(model, x, *names, stride=1):
@@ -150,7 +143,7 @@ def test_the_last_unit_of_inception_resnet_adds_its_whole_residual_and_has_no_re
 
 @pytest.mark.parametrize("label", ["se_bn_inception", "se_inception_resnet_v2"])
 def test_a_squeeze_to_nothing_is_refused(label):
-    with pytest.raises(RecipeError, match="an se_ratio of 0.01 leaves nothing of"):
+    with pytest.raises(RecipeError, match="squeeze-and-excitation leaves nothing of"):
         build(label, se_ratio=0.01)
 
 

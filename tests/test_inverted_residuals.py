@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy_reference import assert_close, weights
 from parity import report
-from test_models_parity import assert_close, weights
 from tiny import build, images, jitter, logits
 
 from kcls.errors import RecipeError

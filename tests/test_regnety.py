@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from test_models_parity import assert_close, np_norm, relu, weights
+from numpy_reference import assert_close, np_norm, relu, weights
 from tiny import build, images, jitter, logits
 
 from kcls.errors import RecipeError

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
-from test_models_parity import assert_close, np_conv, np_norm, relu, weights
+from numpy_reference import assert_close, np_conv, np_norm, relu, weights
 from tiny import build, images, jitter, logits
 
 from kcls.models.resnetv2 import stem

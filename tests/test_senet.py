@@ -3,20 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from test_models_parity import assert_close, np_conv_norm, relu, weights
+from numpy_reference import assert_close, np_conv_norm, np_excite, relu, weights
 from tiny import build, images, jitter, logits
 
 from kcls.errors import RecipeError
 from kcls.models.registry import get_variant
 from kcls.models.resnet import bottleneck, bottleneck_v1, projection_where_needed, unit
 from kcls.models.senet import excited, projection_3x3, stem_7x7_v1
-
-
-def np_excite(model, y, name):
-    """Equations 2 to 4: mean of each channel, two layers with biases, and the channel times the answer."""
-    (w1, b1), (w2, b2) = weights(model, f"{name}_reduce"), weights(model, f"{name}_expand")
-    s = relu(y.mean(axis=(1, 2)) @ w1[0, 0] + b1) @ w2[0, 0] + b2
-    return y / (1 + np.exp(-s[:, None, None, :]))
 
 
 @pytest.mark.parametrize("shortcut", [projection_where_needed, projection_3x3])
@@ -69,5 +62,5 @@ def test_senet154_alone_drops_features_before_its_head():
 
 
 def test_a_squeeze_to_nothing_is_refused():
-    with pytest.raises(RecipeError, match="an se_ratio of 0.05 leaves nothing of 16 channels"):
+    with pytest.raises(RecipeError, match="squeeze-and-excitation leaves nothing of 16 channels"):
         build("seresnet", se_ratio=0.05)

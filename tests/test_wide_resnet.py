@@ -3,9 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from numpy.lib.stride_tricks import sliding_window_view
+from numpy_reference import assert_close, np_conv, np_conv_norm, np_max_pool, np_norm, relu, weights
 from parity import report
-from test_models_parity import assert_close, np_conv, np_conv_norm, np_norm, relu, weights
 from tiny import images, jitter, logits
 
 from kcls.errors import RecipeError
@@ -118,12 +117,6 @@ def test_the_layers_of_a_spinal_head_are_a_quarter_of_the_features_wide_and_half
 def test_features_that_four_layers_cannot_share_are_refused():
     with pytest.raises(ValueError, match="a multiple of 4 features, not 6"):
         spinal_head(keras.Input((6,)), 5)
-
-
-def np_max_pool(x):
-    """3x3 with stride 2 and symmetric padding."""
-    x = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=-np.inf)
-    return sliding_window_view(x, (3, 3), axis=(1, 2))[:, ::2, ::2].max(axis=(-2, -1))
 
 
 @pytest.mark.heavy

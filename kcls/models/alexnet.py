@@ -17,10 +17,12 @@ Differs: images are 227 px, whose first map is the paper's 55 x 55; its 224 px w
 ``width`` is that of conv1, and the other convolutions keep their ratio to it.
 """
 
+from functools import partial
+
 from keras import initializers, layers
 
 from kcls.models.blocks import activation, conv, dropout, local_response_norm, max_pool
-from kcls.models.registry import variants
+from kcls.models.registry import linear_head, variants
 
 
 def gaussian():
@@ -57,15 +59,10 @@ def dense_relu(x, width, name):
     return activation(x, "relu", name=f"{name}_relu")
 
 
-def gaussian_head(x, num_classes):
-    """Features (B, C) -> logits (B, num_classes); its kernel starts as the others do."""
-    return layers.Dense(num_classes, kernel_initializer=gaussian(), dtype="float32", name="head")(x)
-
-
 @variants(
     image_size=227,
     num_classes=1000,
-    head=gaussian_head,
+    head=partial(linear_head, init=gaussian),
     drop_rate=0.5,
     alexnet=dict(),
 )

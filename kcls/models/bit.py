@@ -15,11 +15,13 @@ training does not depend on the batch size. The head starts at 0: the first step
 features. The image sizes are those at which the reference counts were made; the paper fine-tunes at 480 px.
 """
 
-from keras import layers
+from functools import partial
+
+from keras import initializers, layers
 
 from kcls.models.blocks import he_normal, pad
 from kcls.models.layers import StdConv2D
-from kcls.models.registry import variants
+from kcls.models.registry import linear_head, variants
 
 
 def conv(x, width, kernel, stride=1, *, name):
@@ -51,15 +53,10 @@ def unit(x, width, stride, project, num_groups, name):
     return layers.Add(name=f"{name}_add")([shortcut, y])
 
 
-def zero_head(x, num_classes):
-    """Features (B, C) -> logits (B, num_classes), all 0 before the first training step."""
-    return layers.Dense(num_classes, kernel_initializer="zeros", dtype="float32", name="head")(x)
-
-
 @variants(
     image_size=224,
     num_classes=1000,
-    head=zero_head,
+    head=partial(linear_head, init=initializers.Zeros),
     bit_r50x1=dict(depths=(3, 4, 6, 3), width=64),
     bit_r50x3=dict(depths=(3, 4, 6, 3), width=192, image_size=448),
     bit_r101x1=dict(depths=(3, 4, 23, 3), width=64),

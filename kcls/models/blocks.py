@@ -84,6 +84,11 @@ def norm(x, *, epsilon: float = NORM_EPSILON, momentum: float = NORM_MOMENTUM, n
     return layers.BatchNormalization(momentum=momentum, epsilon=epsilon, name=name)(x)
 
 
+def norm_relu(x, name: str):
+    """Batch norm, ReLU: (B, H, W, C) -> the same."""
+    return activation(norm(x, name=f"{name}_norm"), "relu", name=f"{name}_relu")
+
+
 def activation(x, act: str, *, name: str):
     """An activation of Keras by its name: relu, silu, hard_swish, gelu, sigmoid ..."""
     return layers.Activation(act, name=name)(x)
@@ -114,6 +119,14 @@ def max_pool(x, size: int, stride: int, *, padding: int = 0, name: str):
     """
     x, mode = pad(x, padding, size, stride, name)
     return layers.MaxPooling2D(size, stride, padding=mode, name=name)(x)
+
+
+def covering_pool(x, *, name: str):
+    """3x3/2 maximum as Caffe's: the last window may reach beyond the map: (B, H, W, C) -> (B, H // 2, W // 2, C).
+
+    On an even map it reaches one pixel beyond, at the bottom and right only, which is where "same" adds one.
+    """
+    return layers.MaxPooling2D(3, 2, padding="valid" if x.shape[1] % 2 else "same", name=name)(x)
 
 
 def dropout(x, rate: float, *, name: str):
@@ -150,7 +163,12 @@ def squeeze_excite(x, hidden: int, *, act: str = "relu", gate: str = "sigmoid", 
         act: activation of the bottleneck.
         gate: activation of the gate.
         name: prefix of the layers' names.
+
+    Raises:
+        ValueError: the bottleneck has no channel.
     """
+    if hidden < 1:
+        raise ValueError(f"squeeze-and-excitation leaves nothing of {x.shape[-1]} channels")
     s = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
     s = conv(s, hidden, 1, use_bias=True, name=f"{name}_reduce")
     s = activation(s, act, name=f"{name}_{act}")

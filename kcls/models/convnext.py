@@ -12,10 +12,12 @@ The drop path rates are those of the paper's training on ImageNet-1k from random
 the first block. Fine-tuning has others (Table 6).
 """
 
+from functools import partial
+
 from keras import initializers, layers
 
 from kcls.models.layers import DropPath, LayerScale
-from kcls.models.registry import variants
+from kcls.models.registry import linear_head, variants
 
 EPSILON = 1e-6  # of the layer norms
 FIRST_SCALE = 1e-6  # of the residual branches
@@ -50,15 +52,10 @@ def block(x, drop_path_rate, name):
     return layers.Add(name=f"{name}_add")([x, y])
 
 
-def small_head(x, num_classes):
-    """Features (B, C) -> logits (B, num_classes), with the initialiser of the other kernels."""
-    return layers.Dense(num_classes, kernel_initializer=init(), dtype="float32", name="head")(x)
-
-
 @variants(
     image_size=224,
     num_classes=1000,
-    head=small_head,
+    head=partial(linear_head, init=init),
     convnext_tiny=dict(depths=(3, 3, 9, 3), width=96, drop_path_rate=0.1),
     convnext_small=dict(depths=(3, 3, 27, 3), width=96, drop_path_rate=0.4),
     convnext_base=dict(depths=(3, 3, 27, 3), width=128, drop_path_rate=0.5),

@@ -17,18 +17,13 @@ the first, as the paper does (rate 0.2) where it trains without augmentation; 0 
 
 from keras import layers
 
-from kcls.models.blocks import activation, conv, conv_norm_act, dropout, max_pool, norm
+from kcls.models.blocks import conv, conv_norm_act, dropout, max_pool, norm_relu
 from kcls.models.registry import variants
-
-
-def norm_act(x, name):
-    """Batch norm, ReLU: (B, H, W, C) -> the same."""
-    return activation(norm(x, name=f"{name}_norm"), "relu", name=f"{name}_relu")
 
 
 def norm_act_conv(x, width, kernel, drop_rate, name):
     """Batch norm, ReLU, convolution, dropout: (B, H, W, C) -> (B, H, W, width)."""
-    x = conv(norm_act(x, name), width, kernel, name=f"{name}_conv")
+    x = conv(norm_relu(x, name), width, kernel, name=f"{name}_conv")
     return dropout(x, drop_rate, name=f"{name}_drop")
 
 
@@ -73,7 +68,7 @@ def stages(x, new_features, depths, growth_rate, compression, drop_rate):
             x = transition(x, compression, drop_rate, f"transition{s - 1}")
         for u in range(1, depth + 1):
             x = unit(x, new_features, growth_rate, drop_rate, f"stage{s}_unit{u}")
-    return norm_act(x, "final")
+    return norm_relu(x, "final")
 
 
 @variants(

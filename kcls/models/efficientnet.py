@@ -29,7 +29,7 @@ from keras import initializers, layers
 
 from kcls.models import blocks
 from kcls.models.blocks import Padding, conv_norm_act, inverted_residual, round_width
-from kcls.models.registry import variants
+from kcls.models.registry import linear_head, variants
 
 norm = partial(blocks.norm, epsilon=1e-3, momentum=0.99)
 
@@ -66,16 +66,15 @@ def mbconv(x, width, kernel, stride, expansion, padding, drop_path_rate, name):
     )
 
 
-def uniform_head(x, num_classes):
-    """Features (B, C) -> logits (B, num_classes); the kernel starts within 1 / sqrt(num_classes) of 0."""
-    uniform = initializers.VarianceScaling(1 / 3, mode="fan_out", distribution="uniform")
-    return layers.Dense(num_classes, kernel_initializer=uniform, dtype="float32", name="head")(x)
+def uniform():
+    """The authors' initialiser of the head: within 1 / sqrt(class count) of 0."""
+    return initializers.VarianceScaling(1 / 3, mode="fan_out", distribution="uniform")
 
 
 @variants(
     image_size=224,
     num_classes=1000,
-    head=uniform_head,
+    head=partial(linear_head, init=uniform),
     efficientnet_b0=dict(width=1.0, depth=1.0, image_size=224, drop_rate=0.2),
     efficientnet_b1=dict(width=1.0, depth=1.1, image_size=240, drop_rate=0.2),
     efficientnet_b2=dict(width=1.1, depth=1.2, image_size=260, drop_rate=0.3),

@@ -18,7 +18,7 @@ from typing import Any
 
 from keras import initializers, layers
 
-from kcls.models.blocks import activation, conv, dropout, local_response_norm, max_pool
+from kcls.models.blocks import activation, conv, covering_pool, dropout, local_response_norm, max_pool
 from kcls.models.registry import variants
 
 # Table 1: widths of the 1x1; the 1x1 before the 3x3, the 3x3; the 1x1 before the 5x5, the 5x5; the 1x1 after the pool.
@@ -61,14 +61,6 @@ def conv_relu(x, width, kernel, stride=1, *, name):
 def norm(x):
     """Local response norm with Caffe's numbers: its alpha is a factor of the mean of 5 squares."""
     return local_response_norm(x, bias=1.0, alpha=1e-4 / 5)
-
-
-def covering_pool(x, name):
-    """3x3/2 maximum; the last window may reach beyond the map: (B, H, W, C) -> (B, H // 2, W // 2, C).
-
-    On an even map it reaches one pixel beyond, at the bottom and right only, which is where "same" adds one.
-    """
-    return layers.MaxPooling2D(3, 2, padding="valid" if x.shape[1] % 2 else "same", name=name)(x)
 
 
 def inception(x, widths, name):

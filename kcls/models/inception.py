@@ -98,8 +98,5 @@ def bn_inception(x, *, width_multiplier: float = 1.0, se_ratio: float = 1 / 16):
         else:
             pool = maximum if module == "5b" else average
             x = inception(x, tuple(map(scaled, INCEPTION[module])), pool, name)
-        hidden = int(x.shape[-1] * se_ratio)
-        if hidden < 1:
-            raise ValueError(f"an se_ratio of {se_ratio} leaves nothing of {x.shape[-1]} channels")
-        x = squeeze_excite(x, hidden, name=f"{name}_se")
+        x = squeeze_excite(x, int(x.shape[-1] * se_ratio), name=f"{name}_se")
     return layers.GlobalAveragePooling2D(name="pool")(x)

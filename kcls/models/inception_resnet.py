@@ -78,10 +78,7 @@ def unit(x, table, scale, act, se_ratio, scaled, name):
     """Adds ``scale`` times the excited residual, then ReLU if ``act``: (B, H, W, C) -> the same."""
     y = layers.Concatenate(name=f"{name}_concat")(branches(x, table, scaled, name))
     y = layers.Conv2D(x.shape[-1], 1, kernel_initializer=he_normal(), name=f"{name}_project")(y)
-    hidden = int(x.shape[-1] * se_ratio)
-    if hidden < 1:
-        raise ValueError(f"an se_ratio of {se_ratio} leaves nothing of {x.shape[-1]} channels")
-    y = squeeze_excite(y, hidden, name=f"{name}_se")
+    y = squeeze_excite(y, int(x.shape[-1] * se_ratio), name=f"{name}_se")
     x = layers.Add(name=f"{name}_add")([x, scale * y])
     return activation(x, "relu", name=f"{name}_relu") if act else x
 

@@ -58,9 +58,12 @@ class Variant:
 _VARIANTS: dict[str, Variant] = {}
 
 
-def linear_head(x, num_classes: int):
-    """Features (B, C) -> logits (B, num_classes), computed in float32 under every precision policy."""
-    return layers.Dense(num_classes, dtype="float32", name="head")(x)
+def linear_head(x, num_classes: int, *, init: Callable[[], Any] = keras.initializers.GlorotUniform):
+    """Features (B, C) -> logits (B, num_classes), computed in float32 under every precision policy.
+
+    ``init`` makes the initialiser of the kernel; the bias starts at 0.
+    """
+    return layers.Dense(num_classes, kernel_initializer=init(), dtype="float32", name="head")(x)
 
 
 def variants(

@@ -14,6 +14,7 @@ A row holds the five numbers that make them: see ``stages``. ``drop_path_rate`` 
 al. 2016, arXiv:1603.09382, linear over the blocks; 0 is the paper.
 """
 
+from functools import partial
 from itertools import groupby
 from math import log
 
@@ -21,7 +22,7 @@ from keras import initializers, layers
 
 from kcls.models.blocks import conv_norm_act, squeeze_excite
 from kcls.models.layers import DropPath
-from kcls.models.registry import variants
+from kcls.models.registry import linear_head, variants
 
 
 def stages(depth, initial_width, slope, multiplier, group_width):
@@ -57,16 +58,15 @@ def block(x, width, stride, group_width, drop_path_rate, name):
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def small_head(x, num_classes):
-    """Features (B, C) -> logits (B, num_classes); the kernel starts with a deviation of 0.01, as the authors' does."""
-    normal = initializers.RandomNormal(stddev=0.01)
-    return layers.Dense(num_classes, kernel_initializer=normal, dtype="float32", name="head")(x)
+def small():
+    """The authors' initialiser of the head: a deviation of 0.01."""
+    return initializers.RandomNormal(stddev=0.01)
 
 
 @variants(
     image_size=224,
     num_classes=1000,
-    head=small_head,
+    head=partial(linear_head, init=small),
     regnety_3_2g=dict(depth=21, initial_width=80, slope=42.63, multiplier=2.66, group_width=24),
     regnety_4g=dict(depth=22, initial_width=96, slope=31.41, multiplier=2.24, group_width=64),
     regnety_6_4g=dict(depth=25, initial_width=112, slope=33.22, multiplier=2.27, group_width=72),

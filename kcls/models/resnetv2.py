@@ -16,15 +16,10 @@ stochastic depth of Huang et al. 2016, arXiv:1603.09382, linear over the units; 
 
 from keras import layers
 
-from kcls.models.blocks import activation, conv, norm
+from kcls.models.blocks import conv, norm_relu
 from kcls.models.layers import DropPath
 from kcls.models.registry import variants
 from kcls.models.resnet import each_unit
-
-
-def norm_relu(x, name):
-    """Batch norm, ReLU."""
-    return activation(norm(x, name=f"{name}_norm"), "relu", name=f"{name}_relu")
 
 
 def norm_relu_conv(x, width, kernel, stride=1, *, name):

@@ -18,7 +18,7 @@ from functools import partial
 
 from keras import layers
 
-from kcls.models.blocks import conv_norm_act, max_pool, squeeze_excite
+from kcls.models.blocks import conv_norm_act, covering_pool, max_pool, squeeze_excite
 from kcls.models.registry import variants
 from kcls.models.resnet import bottleneck, bottleneck_v1, projection_where_needed, stages
 
@@ -52,10 +52,7 @@ def excited(residual, se_ratio):
 
     def with_excitation(x, width, stride, name):
         y = residual(x, width, stride, name)
-        hidden = int(y.shape[-1] * se_ratio)
-        if hidden < 1:
-            raise ValueError(f"an se_ratio of {se_ratio} leaves nothing of {y.shape[-1]} channels")
-        return squeeze_excite(y, hidden, name=f"{name}_se")
+        return squeeze_excite(y, int(y.shape[-1] * se_ratio), name=f"{name}_se")
 
     return with_excitation
 
@@ -70,10 +67,9 @@ def stem_7x7(x, width):
 
 
 def stem_7x7_v1(x, width):
-    """7x7, max pool as in Caffe: the last window may reach past the bottom and right edges; C = width."""
+    """7x7, max pool as in Caffe; C = width."""
     x = conv_norm_act(x, width, 7, 2, name="stem")
-    # 3-pixel windows 2 apart cover a map of odd size; on an even one "same" adds the one pixel missing, at the end.
-    return layers.MaxPooling2D(3, 2, padding="valid" if x.shape[1] % 2 else "same", name="stem_pool")(x)
+    return covering_pool(x, name="stem_pool")
 
 
 def stem_3x3(x, width):

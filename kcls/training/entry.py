@@ -29,7 +29,7 @@ from kcls.training.loop import Training, run_epochs
 from kcls.training.objective import CrossEntropy, make_metrics
 from kcls.training.optimizer import Schedule, make_optimizer, make_schedule
 from kcls.weights.entry import fill_pretrained, find_pretrained
-from kcls.weights.source import Pretrained
+from kcls.weights.source import DATA_DEFAULTS, Pretrained
 
 
 def train(
@@ -68,12 +68,7 @@ def train(
         raise RecipeError("train needs a recipe, or resume")
     pretrained = None
     if recipe.model.pretrained and not resume:
-        pretrained = find_pretrained(recipe.model.name, recipe.model.pretrained, recipe.model.pretrained_sha256)
-        recipe = recipe.with_data(pretrained.data_defaults())
-        if recipe.data.image_size is None:
-            raise RecipeError(
-                f"data.image_size is missing, and {pretrained.source} does not say what it was trained with"
-            )
+        recipe, pretrained = _with_pretrained(recipe)
 
     strategy = make_strategy(recipe.train.strategy)
     check_batch_size(recipe.train.batch_size, strategy.num_replicas_in_sync)
@@ -114,13 +109,21 @@ def build_network(recipe: Recipe, num_classes: int) -> keras.Model:
     )
 
 
+def _with_pretrained(recipe: Recipe) -> tuple[Recipe, Pretrained]:
+    """The weights that the recipe starts with, and the recipe with their wishes where it has none of its own."""
+    pretrained = find_pretrained(recipe.model.name, recipe.model.pretrained, recipe.model.pretrained_sha256)
+    recipe = recipe.with_data(pretrained.data_defaults())
+    if recipe.data.image_size is None:
+        raise RecipeError(f"data.image_size is missing, and {pretrained.source} does not say what it was trained with")
+    return recipe, pretrained
+
+
 def _resumed_recipe(run: Run, given: Recipe | None) -> Recipe:
     recipe = run.recipe
     if run.finished:
         raise KclsError(f"run {run.path} is already finished: {recipe.train.epochs} of {recipe.train.epochs} epochs")
     if given is not None and given.model.pretrained == recipe.model.pretrained:
-        defaults = ("image_size", "mean", "std", "fit", "crop_fraction", "interpolation")
-        given = given.with_data({key: getattr(recipe.data, key) for key in defaults})
+        given = given.with_data({key: getattr(recipe.data, key) for key in DATA_DEFAULTS})
     if given is not None and (changes := changed_keys(recipe, given)):
         raise RecipeError(
             f"the recipe differs from that of run {run.path}, so it cannot be resumed: " + "; ".join(changes)

@@ -13,6 +13,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Batch norm of (B, H, W, C) in one operation forwards and one backwards."""
 
     def call(self, inputs, training=None, mask=None):
+        """Returns the normed ``inputs``; in training the moving statistics take a step towards theirs."""
         if not (training and self.trainable):
             return super().call(inputs, training, mask)
         channels = inputs.shape[-1]
@@ -30,6 +31,7 @@ class SplitConv2D(keras.layers.Conv2D):
     """A grouped convolution as one convolution per group."""
 
     def convolution_op(self, inputs, kernel):
+        """Returns the convolutions of the groups of channels, side by side."""
         groups = zip(tf.split(inputs, self.groups, -1), tf.split(kernel, self.groups, -1), strict=True)
         return tf.concat([super(SplitConv2D, self).convolution_op(x, k) for x, k in groups], -1)
 

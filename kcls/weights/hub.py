@@ -19,7 +19,6 @@ def download(repository: str, name: str, revision: str | None) -> Path:
     except ImportError:
         raise KclsError("the Hugging Face hub needs: pip install 'kcls[hub]'") from None
     where = f"{constants.ENDPOINT}/{repository}"
-    offline = "HF_HUB_OFFLINE is set and " if constants.HF_HUB_OFFLINE else ""
     try:
         return Path(hf_hub_download(repository, name, revision=revision))
     except errors.GatedRepoError:
@@ -29,8 +28,8 @@ def download(repository: str, name: str, revision: str | None) -> Path:
     except errors.RevisionNotFoundError:
         raise KclsError(f"{where} has no revision {revision!r}") from None
     except errors.LocalEntryNotFoundError:  # before EntryNotFoundError, its base
-        reason = f"{offline}" or "the hub cannot be reached and "
-        raise KclsError(f"{reason}{repository}/{name} is not in the cache {constants.HF_HUB_CACHE}") from None
+        reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
+        raise KclsError(f"{reason} and {repository}/{name} is not in the cache {constants.HF_HUB_CACHE}") from None
     except errors.EntryNotFoundError:
         raise KclsError(f"{where} has no file {name}") from None
     except errors.HFValidationError as error:

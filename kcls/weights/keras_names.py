@@ -4,12 +4,11 @@ The digests are those of Keras's source, so that its cache and ours are one. Ker
 in the last unit of a stage, not in the first of the next one, which is another network than the paper's and ours.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kcls.errors import KclsError
-from kcls.weights.name_map import HALF, IMAGENET_MEAN, IMAGENET_STD, fill_template
+from kcls.weights.name_map import HALF, IMAGENET_MEAN, IMAGENET_STD, apply_rules
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,8 @@ class Application:
             KclsError: no rule matches, which is a mistake in kcls.
         """
         layer, _, variable = path.rpartition("/")
-        for pattern, template in self.rules.items():
-            if match := re.fullmatch(pattern, layer):
-                return f"{self.prefix}{fill_template(template, match)}/{variable}"
+        if name := apply_rules(self.rules, layer):
+            return f"{self.prefix}{name}/{variable}"
         raise KclsError(f"no rule of {self.architecture} matches the weight {path}")
 
 

@@ -56,11 +56,10 @@ class NameMap:
             KclsError: no rule matches, which is a mistake in kcls.
         """
         layer, _, variable = path.rpartition("/")
-        for pattern, template in self.rules.items():
-            if match := re.fullmatch(pattern, path):
-                return fill_template(template, match)
-            if match := re.fullmatch(pattern, layer):
-                return f"{fill_template(template, match)}.{_SUFFIX[variable]}"
+        if name := apply_rules(self.rules, path):
+            return name
+        if name := apply_rules(self.rules, layer):
+            return f"{name}.{_SUFFIX[variable]}"
         raise KclsError(f"no rule of {self.architecture} matches the weight {path}")
 
 
@@ -71,9 +70,12 @@ class _Number(int):
         return chr(ord("a") + self - 1) if how == "a" else str(self + int(how or 0))
 
 
-def fill_template(template: str, match: re.Match) -> str:
-    """The name that a template gives to the groups of a pattern, see ``NameMap``."""
-    return template.format(*(_Number(g) if g and g.isdigit() else g for g in match.groups()))
+def apply_rules(rules: Mapping[str, str], name: str) -> str | None:
+    """What the first rule makes of a name that its pattern matches, see ``NameMap``; None if none does."""
+    for pattern, template in rules.items():
+        if match := re.fullmatch(pattern, name):
+            return template.format(*(_Number(g) if g and g.isdigit() else g for g in match.groups()))
+    return None
 
 
 NAME_MAPS: dict[str, list[NameMap]] = {}  # variant -> its counterparts, the closest first

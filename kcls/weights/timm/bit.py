@@ -1,14 +1,7 @@
 """timm/models/resnetv2.py: BiT. Its head is a 1x1 convolution."""
 
 from kcls.weights.name_map import HALF, name_maps
-
-RULES = {
-    r"stem_conv": "stem.conv",
-    r"stage(\d+)_unit(\d+)_(\d)_(conv|norm)": "stages.{0:-1}.blocks.{1:-1}.{3}{2}",
-    r"stage(\d+)_unit(\d+)_shortcut_conv": "stages.{0:-1}.blocks.{1:-1}.downsample.conv",
-    r"last_norm": "norm",
-    r"head": "head.fc",
-}
+from kcls.weights.timm.resnetv2 import RULES
 
 name_maps(
     RULES,

@@ -2,15 +2,14 @@
 
 from kcls.weights.name_map import name_maps
 
-RULES = {
-    r"stem_conv": "conv1",
-    r"stem_norm": "bn1",
+UNITS = {
     r"stage(\d+)_unit(\d+)_(\d)_conv": "layer{0}.{1:-1}.conv{2}",
     r"stage(\d+)_unit(\d+)_(\d)_norm": "layer{0}.{1:-1}.bn{2}",
     r"stage(\d+)_unit(\d+)_shortcut_conv": "layer{0}.{1:-1}.downsample.0",
     r"stage(\d+)_unit(\d+)_shortcut_norm": "layer{0}.{1:-1}.downsample.1",
-    r"head": "fc",
 }
+
+RULES = {r"stem_conv": "conv1", r"stem_norm": "bn1", **UNITS, r"head": "fc"}
 
 name_maps(
     RULES,

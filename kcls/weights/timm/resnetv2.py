@@ -4,8 +4,7 @@ from kcls.weights.name_map import name_maps
 
 RULES = {
     r"stem_conv": "stem.conv",
-    r"stage(\d+)_unit(\d+)_(\d)_conv": "stages.{0:-1}.blocks.{1:-1}.conv{2}",
-    r"stage(\d+)_unit(\d+)_(\d)_norm": "stages.{0:-1}.blocks.{1:-1}.norm{2}",
+    r"stage(\d+)_unit(\d+)_(\d)_(conv|norm)": "stages.{0:-1}.blocks.{1:-1}.{3}{2}",
     r"stage(\d+)_unit(\d+)_shortcut_conv": "stages.{0:-1}.blocks.{1:-1}.downsample.conv",
     r"last_norm": "norm",
     r"head": "head.fc",

@@ -1,13 +1,7 @@
 """timm/models/resnet.py and senet.py: networks with squeeze-and-excitation, in their later and their Caffe forms."""
 
 from kcls.weights.name_map import name_maps
-
-UNITS = {
-    r"stage(\d+)_unit(\d+)_(\d)_conv": "layer{0}.{1:-1}.conv{2}",
-    r"stage(\d+)_unit(\d+)_(\d)_norm": "layer{0}.{1:-1}.bn{2}",
-    r"stage(\d+)_unit(\d+)_shortcut_conv": "layer{0}.{1:-1}.downsample.0",
-    r"stage(\d+)_unit(\d+)_shortcut_norm": "layer{0}.{1:-1}.downsample.1",
-}
+from kcls.weights.timm.resnet import UNITS
 
 name_maps(
     {

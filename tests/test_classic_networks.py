@@ -12,8 +12,7 @@ from tiny import build, images, jitter, logits, shared
 
 from kcls.errors import RecipeError
 from kcls.models.alexnet import alexnet
-from kcls.models.blocks import local_response_norm
-from kcls.models.googlenet import covering_pool
+from kcls.models.blocks import covering_pool, local_response_norm
 from kcls.models.prelunet import bin_pool
 
 # Up to 22 layers, each a sum of up to a few thousand products that are rounded at 6e-8 each.
@@ -149,7 +148,7 @@ def np_covering_pool(x):
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 7, 14])
 def test_the_pools_of_googlenet_cover_the_whole_map(size):
     x = np.random.default_rng(0).uniform(size=(2, size, size, 3)).astype("float32")
-    ours = keras.ops.convert_to_numpy(covering_pool(keras.ops.convert_to_tensor(x), "pool"))
+    ours = keras.ops.convert_to_numpy(covering_pool(keras.ops.convert_to_tensor(x), name="pool"))
     assert np.array_equal(ours, np_covering_pool(x))
 
 

@@ -29,10 +29,9 @@ from functools import partial
 
 from keras import initializers, layers
 
-from kcls.models.blocks import activation, conv, conv_norm_act, dropout, norm
+from kcls.models.blocks import activation, conv, conv_norm_act, dropout, norm, norm_relu
 from kcls.models.registry import variants
 from kcls.models.resnet import basic, each_unit, pad_shortcut, projection, projection_where_needed
-from kcls.models.resnetv2 import norm_relu
 
 # Table 1. The sum of a unit: input x, residual f -> what its ReLU gets, in the shape of f.
 

@@ -20,10 +20,10 @@ from functools import partial
 
 from keras import layers
 
-from kcls.models.blocks import conv, conv_norm_act, dropout
+from kcls.models.blocks import conv, conv_norm_act, dropout, norm_relu
 from kcls.models.registry import variants
 from kcls.models.resnet import each_unit, projection_where_needed, resnet
-from kcls.models.resnetv2 import norm_relu, unit
+from kcls.models.resnetv2 import unit
 
 
 def wide_basic(x, width, stride, name, drop_rate):

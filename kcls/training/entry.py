@@ -68,7 +68,7 @@ def train(
         raise RecipeError("train needs a recipe, or resume")
     pretrained = None
     if recipe.model.pretrained and not resume:
-        recipe, pretrained = _with_pretrained(recipe)
+        recipe, pretrained = _with_pretrained(recipe, recipe.model.pretrained)
 
     strategy = make_strategy(recipe.train.strategy)
     check_batch_size(recipe.train.batch_size, strategy.num_replicas_in_sync)
@@ -109,9 +109,9 @@ def build_network(recipe: Recipe, num_classes: int) -> keras.Model:
     )
 
 
-def _with_pretrained(recipe: Recipe) -> tuple[Recipe, Pretrained]:
+def _with_pretrained(recipe: Recipe, source: str) -> tuple[Recipe, Pretrained]:
     """The weights that the recipe starts with, and the recipe with their wishes where it has none of its own."""
-    pretrained = find_pretrained(recipe.model.name, recipe.model.pretrained, recipe.model.pretrained_sha256)
+    pretrained = find_pretrained(recipe.model.name, source, recipe.model.pretrained_sha256)
     recipe = recipe.with_data(pretrained.data_defaults())
     if recipe.data.image_size is None:
         raise RecipeError(f"data.image_size is missing, and {pretrained.source} does not say what it was trained with")

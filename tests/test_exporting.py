@@ -158,7 +158,7 @@ def test_a_bad_file_is_refused_and_the_old_one_kept(exported, trained, monkeypat
 def test_a_float_file_must_give_the_models_own_probabilities(exported, trained, monkeypatch):
     class Off(TFLiteClassifier):
         def probabilities(self, prepared):
-            return super().probabilities(prepared) * 0.99
+            return super().probabilities(prepared) * 0.9  # the largest of ten is .1 or more, so off by .01
 
     monkeypatch.setattr(entry, "TFLiteClassifier", Off)
     with pytest.raises(GateError, match=r"probabilities differ from the model's by 0\.\d+, more than 0\.002"):

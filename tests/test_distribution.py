@@ -30,8 +30,12 @@ TWO_DEVICES = """if True:
 GENTLE = ["optimizer.name=sgd", "optimizer.lr=0.01", "optimizer.momentum=0.9", "optimizer.weight_decay=5e-4"]
 NETWORKS = {
     "resnet20": [],
-    # Grouped convolutions and squeeze-and-excitation.
-    "seresnext50_32x4d": ["model.options={width: 4, cardinality: 2, se_ratio: 0.25}", "data.image_size=32"],
+    # Grouped convolutions. Of five blocks: fifty layers multiply the rounding of one step beyond any tolerance.
+    "regnety_4g": [
+        "model.options={depth: 5, initial_width: 8, slope: 4.0, multiplier: 2.0, group_width: 4}",
+        "data.image_size=32",
+        "optimizer.lr=0.001",
+    ],
     # Auxiliary heads; without dropout, whose masks are each replica's own.
     "googlenet": [
         "model.options={width_multiplier: 0.0625, auxiliary_drop_rate: 0}",

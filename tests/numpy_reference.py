@@ -1,5 +1,7 @@
 """Operations in NumPy, written from the papers, that the tests of the architectures compare with."""
 
+import math
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -31,9 +33,26 @@ def np_conv_norm(model, x, name, stride=1, padding=None):
 
 
 def np_dense(model, x, name):
-    """Fully connected layer with the weights of a model's layer."""
-    kernel, bias = weights(model, name)
-    return x @ kernel + bias
+    """Fully connected layer with the weights of a model's layer, and its bias if it has one."""
+    kernel, *bias = weights(model, name)
+    return x @ kernel + (bias[0] if bias else 0)
+
+
+def np_layer_norm(model, x, name, epsilon):
+    """Each position over its channels, with the weights of a model's layer."""
+    gamma, beta = weights(model, name)
+    x = x - x.mean(-1, keepdims=True)
+    return gamma * x / np.sqrt((x**2).mean(-1, keepdims=True) + epsilon) + beta
+
+
+def np_attention(model, x, num_heads, name, biases=None):
+    """Vaswani et al. 2017, section 3.2, one head after the other; ``biases`` holds an (N, N) for each head."""
+    of_heads = [np.split(y, num_heads, -1) for y in np.split(np_dense(model, x, f"{name}_qkv"), 3, -1)]
+    answers = []
+    for head, (q, k, v) in enumerate(zip(*of_heads, strict=True)):
+        products = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
+        answers.append(softmax(products + (0 if biases is None else biases[head])) @ v)
+    return np_dense(model, np.concatenate(answers, -1), f"{name}_proj")
 
 
 def np_excite(model, y, name):
@@ -52,6 +71,14 @@ def np_max_pool(x):
 
 def relu(x):
     return np.maximum(x, 0)
+
+
+gelu = np.vectorize(lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2))))  # the exact one
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
 
 
 def assert_close(ours, expected):

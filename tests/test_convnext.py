@@ -1,11 +1,11 @@
 """ConvNeXt: its block, its stochastic depth and its layer scale; the whole network is compared with timm."""
 
-import math
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
-from numpy_reference import assert_close, np_conv, np_dense, weights
+from numpy_reference import assert_close, gelu, np_conv, np_dense, np_layer_norm, weights
 from tiny import build, images, jitter, logits, shared
 
 from kcls.errors import RecipeError
@@ -13,14 +13,7 @@ from kcls.models.convnext import block
 from kcls.models.layers import DropPath, LayerScale
 from kcls.models.registry import get_variant
 
-gelu = np.vectorize(lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2))))  # the exact one
-
-
-def np_layer_norm(model, x, name):
-    """Over the channels of each position."""
-    gamma, beta = weights(model, name)
-    x = x - x.mean(-1, keepdims=True)
-    return gamma * x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) + beta
+np_layer_norm = partial(np_layer_norm, epsilon=1e-6)
 
 
 def np_block(model, x, name):

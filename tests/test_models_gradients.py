@@ -14,6 +14,8 @@ from kcls.models.registry import get_variant
 # it and the norms of the next blocks there are only additions and 1x1 convolutions, so those take a shift out again.
 LINEAR_BOTTLENECK = r"stage\d+_block\d+_project_norm/beta"
 REDUNDANT = {name: LINEAR_BOTTLENECK for name in ("efficientnet", "mobilenet_v2", "mobilenet_v3")}
+REDUNDANT["cct"] = "pool_attention/bias"  # the same for all tokens, so the softmax takes it out again
+REDUNDANT["coatnet"] = r"stage\d_block\d_pre_norm/beta"  # a 1x1 convolution and a norm follow
 REDUNDANT["vgg_bn"] = r"stage\d_\d_conv/bias"  # published with one; the norm behind it takes it out again
 REDUNDANT["spinal"] = r"head_layer\d_dense/bias"  # as for vgg_bn
 REDUNDANT["bn_after_add_bottleneck"] = r"stage\d_unit1_shortcut_norm/beta"  # the norm after the sum takes it out again

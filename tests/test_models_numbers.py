@@ -11,14 +11,19 @@ NORMS = (keras.layers.BatchNormalization, keras.layers.GroupNormalization, keras
 NUMBERS = {
     "alexnet": set(),
     "bit": {("GroupNormalization", 1e-5, None)},
+    "cct": {("LayerNormalization", 1e-5, None)},
+    "coatnet": {("BatchNormalization", 1e-5, 0.9), ("LayerNormalization", 1e-6, None)},
     "convnext": {("LayerNormalization", 1e-6, None)},
+    "deit": {("LayerNormalization", 1e-6, None)},
     "efficientnet": {("BatchNormalization", 1e-3, 0.99)},
     "googlenet": set(),
     "inception_resnet": {("BatchNormalization", 1e-3, 0.9)},
     "mobilenet_v3": {("BatchNormalization", 1e-5, 0.99)},
     "prelunet": set(),
+    "swin": {("LayerNormalization", 1e-5, None)},
     "vgg": set(),
     "vgg_bn": {("BatchNormalization", 1e-5, 0.9)},
+    "vit": {("LayerNormalization", 1e-6, None)},
 }
 HOUSE = {("BatchNormalization", 1e-5, 0.9)}
 

@@ -19,7 +19,16 @@ pytestmark = pytest.mark.parity
 # Float32 rounding grows with depth, to 1e-5 or 1e-4 of the logits' deviation; the mildest real mistakes (a batch norm's
 # epsilon, a stride, a padding) cost .1 to .9. What a LayerNorm's epsilon costs is less: test_models_numbers.py.
 TOLERANCE = 1e-3
-SMALLER = {"efficientnet_l2": 475}  # published at two sizes
+# The configuration of a counterpart, where it is not that of the variant's row.
+CONFIGURED = {
+    "deit_base_distilled_patch16_384": dict(image_size=384),
+    "deit_base_patch16_384": dict(image_size=384),
+    "tf_efficientnet_l2": dict(image_size=475),
+    "swin_base_patch4_window12_384": dict(image_size=384, window_size=12),
+    "swin_large_patch4_window12_384": dict(image_size=384, window_size=12),
+    "vit_base_patch16_384": dict(image_size=384),
+    "vit_large_patch16_384": dict(image_size=384),
+}
 
 
 def redraw(model, x):
@@ -63,10 +72,12 @@ def test_logits_are_those_of_timm(name, names, tmp_path):
     import torch
     from safetensors.torch import save_file
 
-    size = SMALLER.get(name, get_variant(name).image_size)
+    options = {"image_size": get_variant(name).image_size, **names.options, **CONFIGURED.get(names.architecture, {})}
+    size = options["image_size"]
     x = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype("float32")
     theirs_x = torch.from_numpy((x / 127.5 - 1).transpose(0, 3, 1, 2).copy())
-    theirs = redraw(timm.create_model(names.architecture), theirs_x)
+    num_classes = get_variant(name).num_classes  # timm has none where its only weights have no head
+    theirs = redraw(timm.create_model(names.architecture, num_classes=num_classes), theirs_x)
     file = tmp_path / "model.safetensors"
     save_file({k: v.contiguous() for k, v in theirs.state_dict().items()}, file)
     with torch.inference_mode():
@@ -74,7 +85,7 @@ def test_logits_are_those_of_timm(name, names, tmp_path):
     del theirs
     gc.collect()
 
-    ours = create_model(name, num_classes=get_variant(name).num_classes, image_size=size, **names.options)
+    ours = create_model(name, num_classes=num_classes, **options)
     assert read_tensors(ours, file, names)
     file.unlink()
     answer = ours.predict_on_batch(x)

@@ -29,7 +29,8 @@ def write_checkpoint(model, folder, config=None):
     tensors = {"bn1.num_batches_tracked": np.array(1)}
     for weight in model.weights:
         value = keras.ops.convert_to_numpy(weight)
-        value = {4: lambda v: v.transpose(3, 2, 0, 1), 2: np.transpose}.get(value.ndim, np.array)(value)
+        if weight.name == "kernel":
+            value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
         tensors[names.tensor_name(weight.path)] = np.ascontiguousarray(value)
     folder.mkdir(exist_ok=True)
     save_file(tensors, folder / "model.safetensors")

@@ -25,6 +25,8 @@ TINY = {
     "bottleneck_v1": dict(name="resnet50_v1", image_size=32, width=4),
     "cifar": dict(name="resnet20", image_size=16, units=1, width=4),
     "cifar_drop_path": dict(name="resnet20", image_size=16, units=2, width=4, drop_path_rate=0.2),
+    "deit": dict(name="deit_tiny", image_size=32, depth=2, width=8, num_heads=2),
+    "deit_distilled": dict(name="deit_tiny_distilled", image_size=32, depth=2, width=8, num_heads=2),
     "densenet": dict(name="densenet121", image_size=32, growth_rate=4),
     "densenet_cifar": dict(name="densenet_40_12", image_size=8, units=2, growth_rate=4),
     "densenet_cifar_bc": dict(name="densenet_bc_100_12", image_size=8, units=2, growth_rate=4),
@@ -60,6 +62,11 @@ TINY = {
         name="se_inception_resnet_v2", image_size=75, units=1, width_multiplier=1 / 16, se_ratio=1 / 4
     ),
     "bit": dict(name="bit_r50x1", image_size=32, width=4, num_groups=2),
+    "cct": dict(name="cct_7_3x2", image_size=16, depth=2, width=8, num_heads=2),
+    "coatnet": dict(name="coatnet_0", image_size=64, width_multiplier=1 / 12, depth_multiplier=0.4, head_channels=8),
+    "coatnet_mixed": dict(
+        name="coatnet_6", image_size=64, width_multiplier=1 / 24, depth_multiplier=0.05, head_channels=8
+    ),
     "convnext": dict(name="convnext_tiny", image_size=32, width=4, drop_path_rate=0.0),
     "convnext_drop_path": dict(name="convnext_tiny", image_size=32, width=4, drop_path_rate=0.2),
     "regnety": dict(
@@ -71,6 +78,10 @@ TINY = {
     "simple_cnn_m3": dict(name="simple_cnn_m3", image_size=22),
     "simple_cnn_m5": dict(name="simple_cnn_m5", image_size=22),
     "simple_cnn_m7": dict(name="simple_cnn_m7", image_size=26),
+    "swin": dict(name="swin_tiny", image_size=64, width=4, num_heads=1, window_size=4, drop_path_rate=0.0),
+    "swin_drop_path": dict(name="swin_tiny", image_size=64, width=4, num_heads=1, window_size=4),
+    "vit": dict(name="vit_tiny_16", image_size=32, depth=2, width=8, num_heads=2),
+    "vit_mean_pool": dict(name="vit_tiny_16", image_size=32, depth=2, width=8, num_heads=2, mean_pool=True),
 }
 
 # One of each family; the others are heavy.
@@ -85,8 +96,12 @@ QUICK = {
         "spinal",
         "se_bn_inception",
         "bit",
+        "cct",
+        "coatnet",
+        "deit_distilled",
+        "vit",
     ),
-    *("convnext_drop_path", "regnety", "efficientnet", "mobilenet_v2", "mobilenet_v3", "simple_cnn_m5"),
+    *("convnext_drop_path", "regnety", "efficientnet", "mobilenet_v2", "mobilenet_v3", "simple_cnn_m5", "swin"),
 }
 ROWS = [pytest.param(label, marks=() if label in QUICK else pytest.mark.heavy) for label in TINY]
 every_row = pytest.mark.parametrize("label", ROWS)

@@ -25,12 +25,14 @@ def trainable_params(model: keras.Model) -> int:
 
 
 def gmacs(model: keras.Model) -> float:
-    """Multiply-adds for one image, in units of 1e9; convolutions and dense layers count, the rest is cheap."""
-    return sum(_macs(layer) for layer in model.layers) / 1e9
+    """Multiply-adds for one image, in units of 1e9; convolutions, dense layers and products of tensors count."""
+    return sum(_macs(operation) for operation in model.operations) / 1e9
 
 
-def _macs(layer) -> int:
-    if isinstance(layer, layers.Dense | layers.Conv2D | layers.DepthwiseConv2D):
+def _macs(operation) -> int:
+    if isinstance(operation, layers.Dense | layers.Conv2D | layers.DepthwiseConv2D):
         # Every value of the kernel is used once at each position of the output.
-        return prod(layer.output.shape[1:-1]) * prod(layer.kernel.shape)
+        return prod(operation.output.shape[1:-1]) * prod(operation.kernel.shape)
+    if type(operation).__name__ == "Matmul":  # of attention
+        return prod(operation.output.shape[1:]) * operation.input[0].shape[-1]
     return 0

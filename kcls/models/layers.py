@@ -1,6 +1,9 @@
 """Layers with state or randomness that Keras does not have."""
 
+import math
+
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -111,3 +114,276 @@ class LayerScale(keras.layers.Layer):
     def get_config(self):
         """Configuration for saving."""
         return {**super().get_config(), "initial": self.initial}
+
+
+@keras.saving.register_keras_serializable("kcls")
+class ClassTokens(keras.layers.Layer):
+    """Puts learnt tokens before the others: (B, N, C) -> (B, count + N, C); Devlin et al., arXiv:1810.04805.
+
+    Args:
+        count: how many tokens.
+    """
+
+    def __init__(self, count: int = 1, **kwargs):
+        super().__init__(**kwargs)
+        self.count = count
+
+    def build(self, input_shape):
+        """Makes the tokens, (1, count, C)."""
+        shape = (1, self.count, input_shape[-1])
+        self.tokens = self.add_weight(name="tokens", shape=shape, initializer=keras.initializers.TruncatedNormal(0.02))
+
+    def call(self, x):
+        """Returns ``x`` behind the tokens."""
+        tokens = ops.broadcast_to(ops.convert_to_tensor(self.tokens), (ops.shape(x)[0], self.count, x.shape[2]))
+        return ops.concatenate([tokens, x], axis=1)
+
+    def compute_output_shape(self, input_shape):
+        """One longer for each token."""
+        return (input_shape[0], input_shape[1] + self.count, input_shape[2])
+
+    def get_config(self):
+        """Configuration for saving."""
+        return {**super().get_config(), "count": self.count}
+
+
+@keras.saving.register_keras_serializable("kcls")
+class PositionEmbedding(keras.layers.Layer):
+    """Adds a learnt vector to each token: (B, N, C) -> the same.
+
+    Weights of another image size are resized when they are loaded (``kcls.weights.resize``): the tokens are a square
+    grid, row by row, behind ``prefix`` others, which are not resized.
+
+    Args:
+        prefix: number of tokens before the grid.
+        stddev: deviation of the first values.
+    """
+
+    def __init__(self, prefix: int = 0, stddev: float = 0.02, **kwargs):
+        super().__init__(**kwargs)
+        self.prefix = prefix
+        self.stddev = stddev
+
+    def build(self, input_shape):
+        """Makes the vectors, (1, N, C)."""
+        initializer = keras.initializers.TruncatedNormal(stddev=self.stddev)
+        self.positions = self.add_weight(name="positions", shape=(1, *input_shape[1:]), initializer=initializer)
+
+    def call(self, x):
+        """Returns ``x`` plus the vectors."""
+        return x + self.positions
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the input."""
+        return input_shape
+
+    def get_config(self):
+        """Configuration for saving."""
+        return {**super().get_config(), "prefix": self.prefix, "stddev": self.stddev}
+
+
+@keras.saving.register_keras_serializable("kcls")
+class RelativePositionBias(keras.layers.Layer):
+    """Adds a learnt number for each head and offset between tokens of a square grid: (..., heads, N, N) -> the same.
+
+    Liu et al., "Swin Transformer", arXiv:2103.14030, equation 4. Row (dy + s - 1) (2 s - 1) + dx + s - 1 of the table
+    belongs to a query that lies dy rows below and dx columns right of the key, on a grid of s x s tokens.
+    """
+
+    def build(self, input_shape):
+        """Makes the table, ((2 s - 1)^2, heads)."""
+        heads, tokens = input_shape[-3:-1]
+        self.side = math.isqrt(tokens)
+        shape = ((2 * self.side - 1) ** 2, heads)
+        self.table = self.add_weight(name="table", shape=shape, initializer=keras.initializers.TruncatedNormal(0.02))
+
+    def index(self) -> np.ndarray:
+        """The row of the table for each query and key, (N, N)."""
+        y, x = np.divmod(np.arange(self.side**2), self.side)
+        dy, dx = y[:, None] - y, x[:, None] - x
+        return (dy + self.side - 1) * (2 * self.side - 1) + dx + self.side - 1
+
+    def call(self, products):
+        """Returns the products plus the biases."""
+        # Transposed first, it has a dense gradient; and a table that does not change folds into one constant.
+        return products + ops.take(ops.transpose(self.table), self.index(), axis=1)
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the input."""
+        return input_shape
+
+
+@keras.saving.register_keras_serializable("kcls")
+class ShiftedWindowMask(keras.layers.Layer):
+    """Parts tokens that only the rolling of a map made neighbours: (B, windows, heads, N, N) -> the same.
+
+    Liu et al., "Swin Transformer", arXiv:2103.14030, section 3.2. The square map was rolled up and left; what came in
+    at the bottom and the right is of its other side. Products between such tokens and others lose 100, which leaves
+    nothing of them after a softmax.
+
+    Args:
+        shift: by how many tokens the map was rolled.
+    """
+
+    def __init__(self, shift: int, **kwargs):
+        super().__init__(**kwargs)
+        self.shift = shift
+
+    def build(self, input_shape):
+        """Takes the sides from the shape: of a window in tokens, of the map in windows."""
+        _, windows, _, _, tokens = input_shape
+        self.size, self.windows = math.isqrt(tokens), math.isqrt(windows)
+
+    def mask(self) -> np.ndarray:
+        """0 between tokens that were neighbours, else -100: (windows, N, N)."""
+        came_in = np.arange(self.windows * self.size) >= self.windows * self.size - self.shift
+        region = came_in[:, None] + 2 * came_in
+        region = region.reshape(self.windows, self.size, self.windows, self.size)
+        region = region.transpose(0, 2, 1, 3).reshape(self.windows**2, self.size**2)
+        return np.where(region[:, :, None] == region[:, None], 0.0, -100.0)
+
+    def call(self, products):
+        """Returns the products plus the mask."""
+        return products + ops.cast(self.mask()[:, None], products.dtype)
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the input."""
+        return input_shape
+
+    def get_config(self):
+        """Configuration for saving."""
+        return {**super().get_config(), "shift": self.shift}
+
+
+@keras.saving.register_keras_serializable("kcls")
+class SinCosPositions(keras.layers.Layer):
+    """Adds a fixed vector to each token of a square grid: (B, prefix + N, C) -> the same.
+
+    Vaswani et al., arXiv:1706.03762, section 3.5, in two dimensions. The first half of the channels tells the column,
+    the second the row: of a number p, C / 4 sines of p / 10000^(4 i / C), i from 0, then as many cosines.
+
+    Args:
+        prefix: number of tokens before the grid, which stay as they are.
+    """
+
+    def __init__(self, prefix: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.prefix = prefix
+
+    def build(self, input_shape):
+        """Checks that there is a grid."""
+        length, width = input_shape[1] - self.prefix, input_shape[2]
+        if width % 4:
+            raise ValueError(f"sines and cosines of two numbers need a multiple of 4 channels, not {width}")
+        if math.isqrt(length) ** 2 != length:
+            raise ValueError(f"{length} tokens are not a square grid")
+
+    def table(self, length: int, width: int) -> np.ndarray:
+        """The vectors, (prefix + N, C); those of the prefix are 0."""
+        rows, columns = np.divmod(np.arange(length - self.prefix), math.isqrt(length - self.prefix))
+        rates = 10_000.0 ** (-np.arange(width // 4) / (width // 4))
+        angles = [numbers[:, None] * rates for numbers in (columns, rows)]
+        grid = np.concatenate([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=1)
+        return np.pad(grid, [(self.prefix, 0), (0, 0)])
+
+    def call(self, x):
+        """Returns ``x`` plus the vectors."""
+        return x + ops.convert_to_tensor(self.table(*x.shape[1:]), dtype=x.dtype)
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the input."""
+        return input_shape
+
+    def get_config(self):
+        """Configuration for saving."""
+        return {**super().get_config(), "prefix": self.prefix}
+
+
+@keras.saving.register_keras_serializable("kcls")
+class RandomMask(keras.layers.Layer):
+    """Keeps a random part of each sample's tokens, at inference too: (B, N, C) -> (B, K, C), (B, N), (B, N).
+
+    He et al., "Masked Autoencoders", arXiv:2111.06377, section 3: the tokens are shuffled, and the first
+    K = int(N (1 - rate)) are kept. The second output is the place of each token in the shuffled order, from 0. The
+    third is 1 for a token that is dropped, 0 for one that is kept.
+
+    Args:
+        rate: fraction that is dropped.
+    """
+
+    def __init__(self, rate: float, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def kept(self, length: int) -> int:
+        """How many of so many tokens are kept."""
+        return int(length * (1 - self.rate))
+
+    def build(self, input_shape):
+        """Checks that some are kept and some are not."""
+        length = input_shape[1]
+        if not 0 < self.kept(length) < length:
+            raise ValueError(f"a mask rate of {self.rate} keeps {self.kept(length)} of {length} tokens")
+
+    def call(self, x):
+        """Returns the kept tokens, the places and the mask."""
+        length = x.shape[1]
+        # In half precision many numbers would be equal, and their tokens would stay in order.
+        noise = keras.random.uniform((ops.shape(x)[0], length), dtype="float32", seed=self.seed_generator)
+        order = ops.argsort(noise, axis=1)  # the token at each place
+        place = ops.argsort(order, axis=1)
+        kept = ops.take_along_axis(x, order[:, : self.kept(length), None], axis=1)
+        return kept, place, ops.cast(place >= self.kept(length), "float32")
+
+    def compute_output_spec(self, x):
+        """Shapes and types of the three outputs."""
+        batch, length, width = x.shape
+        return (
+            keras.KerasTensor((batch, self.kept(length), width), self.compute_dtype),
+            keras.KerasTensor((batch, length), "int32"),
+            keras.KerasTensor((batch, length), "float32"),
+        )
+
+    def get_config(self):
+        """Configuration for saving."""
+        return {**super().get_config(), "rate": self.rate}
+
+
+@keras.saving.register_keras_serializable("kcls")
+class MaskTokens(keras.layers.Layer):
+    """Puts kept tokens back, and one learnt token wherever one was dropped: (B, prefix + K, C) -> (B, prefix + N, C).
+
+    He et al., "Masked Autoencoders", arXiv:2111.06377, section 3. The second input is what ``RandomMask`` says of the
+    places, (B, N).
+
+    Args:
+        prefix: number of tokens before the kept ones, which stay as they are.
+    """
+
+    def __init__(self, prefix: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.prefix = prefix
+
+    def build(self, input_shape):
+        """Makes the token, (1, 1, C)."""
+        shape = (1, 1, input_shape[0][-1])
+        self.token = self.add_weight(name="token", shape=shape, initializer=keras.initializers.TruncatedNormal(0.02))
+
+    def call(self, inputs):
+        """Returns the tokens in their first order."""
+        x, place = inputs
+        batch, missing = ops.shape(x)[0], place.shape[1] + self.prefix - x.shape[1]
+        token = ops.broadcast_to(ops.convert_to_tensor(self.token), (batch, missing, x.shape[-1]))
+        shuffled = ops.concatenate([x[:, self.prefix :], token], axis=1)
+        whole = ops.take_along_axis(shuffled, place[:, :, None], axis=1)
+        return ops.concatenate([x[:, : self.prefix], whole], axis=1)
+
+    def compute_output_shape(self, input_shape):
+        """As long as there are places, and the prefix."""
+        (batch, _, width), (_, length) = input_shape
+        return (batch, self.prefix + length, width)
+
+    def get_config(self):
+        """Configuration for saving."""
+        return {**super().get_config(), "prefix": self.prefix}

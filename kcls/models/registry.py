@@ -32,6 +32,7 @@ class Variant:
         num_classes: class count.
         drop_rate: fraction of the features that is dropped before the head in training.
         also: further published configurations: changes of image_size, num_classes or of numeric options.
+        finetuned_as: for a network that only pre-trains, without classes: the variant that takes its trained part on.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Variant:
     num_classes: int
     drop_rate: float
     also: tuple[Mapping[str, Any], ...]
+    finetuned_as: str | None
 
     @property
     def free_options(self) -> dict[str, str]:
@@ -74,6 +76,7 @@ def variants(
     The builder is a function from an image tensor (B, H, W, 3) to features (B, C), or to a tuple of features: those of
     the network and those of its auxiliary heads, which only train (see ``kcls.methods``). A row may also hold its
     own ``image_size``, ``num_classes``, ``head`` and ``drop_rate``, and in ``also`` further published configurations.
+    With ``finetuned_as``, the builder makes all of a network without classes, for pre-training.
 
     Args:
         image_size: height and width in pixels that the rows were published with.
@@ -85,7 +88,9 @@ def variants(
     Raises:
         ValueError: a name is taken, or a row does not fit the builder's signature.
     """
-    shared = dict(image_size=image_size, num_classes=num_classes, head=head, drop_rate=drop_rate, also=())
+    shared: dict[str, Any] = dict(
+        image_size=image_size, num_classes=num_classes, head=head, drop_rate=drop_rate, also=(), finetuned_as=None
+    )
 
     def register(builder: Callable[..., Any]) -> Callable[..., Any]:
         for name, row in rows.items():
@@ -155,6 +160,8 @@ def create_model(
         raise RecipeError(f"image_size is in pixels, 1 or more, not {image_size}")
     if num_classes < 0:
         raise RecipeError(f"num_classes must be 0 (features) or more, not {num_classes}")
+    if num_classes and variant.finetuned_as:
+        raise RecipeError(f"model {name!r} only pre-trains, without classes; fine-tune {variant.finetuned_as!r}")
     if not 0 <= drop_rate < 1:
         raise RecipeError(f"drop_rate is a fraction from 0 to below 1, not {drop_rate}")
 
@@ -164,6 +171,8 @@ def create_model(
         x = variant.builder(x, **{**variant.options, **options})
     except ValueError as error:
         raise RecipeError(f"model {name!r} cannot be built for {image_size} px images: {error}") from error
+    if variant.finetuned_as:
+        return keras.Model(image, x, name=name)  # all outputs, for its training method
     x, *auxiliary = x if isinstance(x, tuple) else (x,)
     if num_classes:
         if drop_rate:

@@ -7,6 +7,7 @@ import numpy as np
 
 from kcls.errors import KclsError
 from kcls.models.registry import create_model
+from kcls.weights.resize import resized
 
 SHOWN = 20  # how many differences an error lists
 
@@ -43,7 +44,7 @@ def assign(
             if name not in available:
                 problems.append(f"{name} is missing (our {weight.path})")
                 continue
-            value = read(name, weight, layer)
+            value = resized(read(name, weight, layer), layer)
             if value.shape == tuple(weight.shape):
                 if not np.isfinite(value).all():
                     problems.append(f"{name} is not finite")
@@ -77,5 +78,5 @@ def is_head(layer: keras.layers.Layer) -> bool:
 
 def _head_weights(model: keras.Model) -> list:
     """The weights that the head of a model without head would have."""
-    whole = create_model(model.name, num_classes=1, image_size=model.input.shape[1])
+    whole = create_model(model.name, num_classes=1)  # of the published size, which always fits
     return [weight for layer in whole.layers if is_head(layer) for weight in layer.weights if is_weight(weight)]

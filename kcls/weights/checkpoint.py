@@ -17,6 +17,8 @@ from kcls.weights.source import Pretrained, Source, sha256
 from kcls.weights.timm import NAME_MAPS
 
 FIT = {"center": "crop", "squash": "stretch", "border": "pad"}
+# Tensors that files of some versions hold, and that do not belong to the learnt or measured ones.
+BUFFERS = ("num_batches_tracked", "relative_position_index", "attn_mask")
 
 
 def find(source: Source, name: str) -> Pretrained:
@@ -95,7 +97,7 @@ def fill(model: keras.Model, found: Pretrained) -> bool:
 
 def _is_built_with(model: keras.Model, options: Mapping[str, Any]) -> bool:
     """Whether the model pads as one that is built with these options does; shapes are compared later."""
-    if len(NAME_MAPS[model.name]) == 1:
+    if not any(names.options for names in NAME_MAPS[model.name]):
         return True
     other = create_model(model.name, num_classes=0, image_size=model.input.shape[1], **options)
     paddings = [[layer.padding for layer in m.layers if hasattr(layer, "padding")] for m in (model, other)]
@@ -124,11 +126,13 @@ def read_tensors(model: keras.Model, file: Path, names: NameMap) -> bool:
 
             def read(name, weight, layer):
                 value = to_keras(tensors.get_tensor(name).astype("float32"), weight, layer)
+                if value.shape == tuple(weight.shape):
+                    value = names.arranged(value, layer.name)
                 if weight.name == "moving_variance" and names.epsilon is not None:
                     value = value + np.float32(names.epsilon - layer.epsilon)
                 return value
 
-            available = {name for name in tensors.keys() if not name.endswith("num_batches_tracked")}  # noqa: SIM118
+            available = {name for name in tensors.keys() if not name.endswith(BUFFERS)}  # noqa: SIM118
             return assign(model, names.tensor_name, available, read, str(file))
     except (SafetensorError, OSError, TypeError) as error:
         raise KclsError(f"{file} is damaged or not a safetensors file: {error}") from None

@@ -1,7 +1,7 @@
 """How another library calls the weights of an architecture: rules from our layer names to its tensor names."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -40,6 +40,7 @@ class NameMap:
         std: the same of the standard deviation.
         epsilon: of its batch norms, if it is not ours.
         options: what ``create_model`` needs to build the same network.
+        layouts: pattern of our layer names -> what puts a weight that is in Keras's layout into the order of ours.
     """
 
     architecture: str
@@ -48,6 +49,7 @@ class NameMap:
     std: tuple[float, ...] = IMAGENET_STD
     epsilon: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    layouts: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
 
     def tensor_name(self, path: str) -> str:
         """The tensor's name of our weight ``layer/variable``.
@@ -61,6 +63,13 @@ class NameMap:
         if name := apply_rules(self.rules, layer):
             return f"{name}.{_SUFFIX[variable]}"
         raise KclsError(f"no rule of {self.architecture} matches the weight {path}")
+
+    def arranged(self, value: np.ndarray, layer: str) -> np.ndarray:
+        """A weight of our layer that is in Keras's layout, in the order of ours."""
+        for pattern, arrange in self.layouts.items():
+            if re.fullmatch(pattern, layer):
+                value = arrange(value)
+        return value
 
 
 class _Number(int):
@@ -88,6 +97,7 @@ def name_maps(
     std: tuple[float, ...] = IMAGENET_STD,
     epsilon: float | None = None,
     options: Mapping[str, Any] = MappingProxyType({}),
+    layouts: Mapping[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyType({}),
     **architectures: str,
 ) -> None:
     """Enters the counterparts of variants that share rules: our name -> the other library's name.
@@ -99,7 +109,7 @@ def name_maps(
         known = NAME_MAPS.setdefault(name, [])
         if name not in list_models() or architecture in [names.architecture for names in known]:
             raise ValueError(f"{name} is not a variant, or {architecture} is mapped twice")
-        known.append(NameMap(architecture, rules, mean, std, epsilon, options))
+        known.append(NameMap(architecture, rules, mean, std, epsilon, options, layouts))
 
 
 def to_keras(tensor: np.ndarray, weight, layer) -> np.ndarray:

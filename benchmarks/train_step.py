@@ -51,6 +51,10 @@ NETWORKS = {
     "regnety_4g": Network(224, 1000, 16, "regnety_040"),
     "resnet20": Network(32, 10, 128),
     "wrn_28_10": Network(32, 10, 16),
+    "vit_small_16": Network(224, 1000, 8, "vit_small_patch16_224"),
+    "deit_small": Network(224, 1000, 8, "deit_small_patch16_224", timm_options={"drop_path_rate": 0.1}),
+    "swin_tiny": Network(224, 1000, 8, "swin_tiny_patch4_window7_224", timm_options={"drop_path_rate": 0.2}),
+    "coatnet_0": Network(224, 1000, 8, "coatnet_0_224", timm_options={"drop_path_rate": 0.2}),
 }
 CONTESTANTS = ("kcls", "PyTorch", "compiled", "Keras")  # the columns of the table
 PRECISIONS = ("float32", "bfloat16")

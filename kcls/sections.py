@@ -101,22 +101,28 @@ class DataSection(Section):
             raise RecipeError("data.image_size is missing: only `kcls train` asks model.pretrained for it")
         return self.image_size
 
+    @property
+    def kind(self) -> Literal["folder", "tfds"]:
+        """What kind of place the source is."""
+        return "folder" if self.source == "folder" else "tfds"
+
     def idle(self):
         """See ``Section.idle``."""
-        fields = {"path": "unless source is 'folder'", "split_seed": "unless source is 'folder'"}
-        if self.source == "folder":
-            fields = {"data_dir": "with source 'folder', whose images are at path"}
+        fields = {
+            "folder": {"data_dir": "with source 'folder', whose images are at path"},
+            "tfds": dict.fromkeys(("path", "split_seed"), "unless source is 'folder'"),
+        }[self.kind]
         if self.fit == "pad":
             fields["crop_fraction"] = "with fit 'pad', which shows the whole image"
         return fields
 
     @model_validator(mode="after")
     def _consistent(self):
-        if self.source == "folder" and not self.path:
+        if self.kind == "folder" and not self.path:
             raise ValueError("source 'folder' needs path: the folder that holds the images")
         for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
             x, y = getattr(self, a), getattr(self, b)
-            if y and _overlap(x, y, union=None if self.source == "folder" else "all"):
+            if y and _overlap(x, y, union=None if self.kind == "folder" else "all"):
                 raise ValueError(f"{a} ({x}) and {b} ({y}) share images")
         if min(self.std) <= 0:
             raise ValueError(f"std must be above 0 in every channel, not {list(self.std)}")
@@ -140,12 +146,28 @@ def _overlap(a: str, b: str, union: str | None) -> bool:
 
 
 class AugmentSection(Section):
-    """Changes of the training images. ``flip`` has no default: a mirrored road sign is another sign."""
+    """Changes of the training images. ``flip`` has no default: a mirrored road sign is another sign.
+
+    ``random_resized_crop`` shows a random box of the image instead of the square that evaluation sees: its area is
+    between these two fractions of the image's, its width 3/4 to 4/3 of its height (``[0.08, 1]`` for ImageNet).
+    """
 
     flip: bool
+    random_resized_crop: Annotated[tuple[Fraction, Fraction], Field(strict=False)] | None = None
     crop_padding: Annotated[int, Field(ge=0)] = 0
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    def idle(self):
+        """See ``Section.idle``."""
+        return {"crop_padding": "with random_resized_crop, which crops already"} if self.random_resized_crop else {}
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        area = self.random_resized_crop
+        if area and not 0 < area[0] <= area[1]:
+            raise ValueError(f"random_resized_crop is the least and the largest fraction of the area, not {list(area)}")
+        return self
 
 
 class OptimizerSection(Section):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kcls.data.decode import decode_pillow, decode_tensor
+from kcls.data.decode import decode_part, decode_pillow, decode_tensor
 from kcls.errors import DataError
 
 
@@ -134,3 +134,41 @@ def test_an_exported_graph_decodes_what_eager_code_decodes():
     graph = tf.function(decode_tensor, input_signature=[tf.TensorSpec((), tf.string)])
     for contents in KINDS.values():
         assert (graph(contents).numpy() == decode_tensor(contents).numpy()).all()
+
+
+def part_of(contents, top: int, left: int, height: int, width: int, **options):
+    """The part and what ``decode_part`` says of it, as arrays."""
+    found = decode_part(tf.constant(contents), lambda *_: tf.constant([top, left, height, width]), **options)
+    return [value.numpy() for value in found]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_has_the_pixels_of_the_whole(kind):
+    whole = decode_tensor(KINDS[kind]).numpy().astype(int)
+    pixels, shape, corner = part_of(KINDS[kind], 3, 5, 11, 14)
+    assert shape.tolist() == list(whole.shape[:2]) and corner.tolist() == [3, 5]
+    assert pixels.shape == (11, 14, 3)
+    # JPEG's colours are coarser than its pixels: at a cut, the decoder lacks the neighbours to smooth them.
+    assert (pixels[1:-1, 1:-1] == whole[4:13, 6:18]).all()
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_part_of_a_photo_lies_where_it_is_upright(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    contents = encoded(picture(), "JPEG", exif=exif.tobytes(), subsampling=0)
+    pixels, shape, _ = part_of(contents, 2, 4, 9, 7)
+    assert (pixels == decode_tensor(contents).numpy()[2:11, 4:11]).all()
+    assert shape.tolist() == [22, 31] if orientation == 1 else [31, 22]
+
+
+@pytest.mark.parametrize(("least", "side"), [(None, 96), (97, 96), (48, 48), (25, 48), (24, 24), (1, 12)])
+def test_a_part_of_a_jpeg_is_halved_as_often_as_it_stays_large_enough(least, side):
+    contents = encoded(picture(size=(200, 150)), "JPEG")
+    pixels, shape, corner = part_of(contents, 16, 32, 96, 96, least=least)
+    assert pixels.shape == (side, side, 3)
+    assert shape.tolist() == [150, 200] and corner.tolist() == [16, 32]  # of the whole image, in its own pixels
+    ratio = 96 // side
+    whole = decode_tensor(contents).numpy()[16:112, 32:128].astype(float)
+    means = whole.reshape(side, ratio, side, ratio, 3).mean((1, 3))
+    assert np.abs(pixels - means).max() < 6  # a smooth image; a shift by one small pixel would be 10 or more

@@ -78,7 +78,7 @@ def test_a_count_that_is_not_the_splits_is_an_error(trained, monkeypatch):
     from kcls.evaluation import entry
 
     whole = entry.evaluation_stream
-    monkeypatch.setattr(entry, "evaluation_stream", lambda split, size: whole(split, size).skip(1))
+    monkeypatch.setattr(entry, "evaluation_stream", lambda *arguments: whole(*arguments).skip(1))
     with pytest.raises(DataError, match="57 images were counted, but split 'test' has 90"):
         kcls.evaluate(trained, batch_size=33)
 

@@ -1,9 +1,13 @@
 """One resize for every part: the TensorFlow and the Pillow execution agree, and show the right part."""
 
+import io
+
 import numpy as np
 import pytest
-from PIL import Image
+import tensorflow as tf
+from PIL import Image, ImageFilter
 
+from kcls.data.decode import decode_tensor
 from kcls.data.preprocess import PAD_VALUE, Preprocess
 
 
@@ -60,3 +64,26 @@ def test_shrinking_averages_instead_of_skipping():
     checkers = np.indices((64, 64)).sum(0)[..., np.newaxis].repeat(3, -1) % 2 * 255
     square = Preprocess(8).tensor(checkers).numpy()
     assert np.abs(square[1:-1, 1:-1].astype(int) - 127.5).max() <= 1  # half black, half white
+
+
+@pytest.mark.parametrize("shape", [(90, 130), (131, 77), (40, 41)])
+@pytest.mark.parametrize("fit", ["crop", "stretch", "pad"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_jpeg_is_decoded_only_where_it_is_shown_and_gives_the_same_square(shape, fit, interpolation):
+    photo = Image.fromarray(noise(*shape)).filter(ImageFilter.GaussianBlur(1))
+    contents = io.BytesIO()
+    photo.save(contents, "JPEG", quality=90)
+    preprocess = Preprocess(32, fit, 1.0 if fit == "pad" else 0.7, interpolation)
+    square = preprocess.view(tf.constant(contents.getvalue())).numpy()
+    expected = preprocess.tensor(decode_tensor(contents.getvalue())).numpy()
+    # The same kernel on the same pixels, whose places are rounded otherwise where they count from another corner.
+    assert np.abs(square.astype(int) - expected).max() <= 1
+    assert (square != expected).mean() < 0.01
+
+
+def test_a_jpeg_that_ends_below_what_is_shown_is_still_an_error():
+    contents = io.BytesIO()
+    Image.fromarray(noise(120, 100)).save(contents, "JPEG")
+    whole = contents.getvalue()
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        Preprocess(16, crop_fraction=0.5).view(tf.constant(whole[: int(len(whole) * 0.95)]))

@@ -191,8 +191,19 @@ def test_a_misspelt_section_gives_its_line_and_the_near_name(load):
     }
 
 
+@pytest.mark.parametrize("area", ["[0.5, 0.2]", "[0, 1]"])
+def test_a_range_of_areas_that_is_empty_is_refused(load, area):
+    with pytest.raises(RecipeError, match="random_resized_crop is the least and the largest fraction of the area, not"):
+        load(TEXT, "augment.crop_padding=null", f"augment.random_resized_crop={area}")
+
+
+def test_two_ways_of_cropping_are_refused(load):
+    with pytest.raises(RecipeError, match="crop_padding has no effect with random_resized_crop, which crops already"):
+        load(TEXT, "augment.random_resized_crop=[0.08, 1]")
+
+
 def test_an_unknown_key_without_a_near_name_lists_the_known_ones(load):
-    expected = "r.yaml:7: unknown key 'augment.zzz' (known: flip, crop_padding, rotation, scale)"
+    expected = "r.yaml:7: unknown key 'augment.zzz' (known: flip, random_resized_crop, crop_padding, rotation, scale)"
     with pytest.raises(RecipeError, match=exactly(expected)):
         load(edited("crop_padding: 2", "zzz: 2"))
 

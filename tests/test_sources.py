@@ -1,19 +1,32 @@
 """What is wrong with a data source is said before anything else happens."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from conftest import write_images
 from PIL import Image
 
-from kcls.data import sources
-from kcls.data.sources import open_split, reading
+import kcls
+from kcls.data import opening
+from kcls.data.folder import Folder
+from kcls.data.opening import kept, open_data
+from kcls.data.preprocess import Preprocess
+from kcls.data.reading import reading
+from kcls.data.stream import examples
 from kcls.errors import DataError, RecipeError
 from kcls.recipe import load_recipe
 
 
 def open_(recipe, role="train", *overrides):
-    return open_split(load_recipe(recipe, overrides).data, role)
+    return open_data(load_recipe(recipe, overrides).data).split(role)
+
+
+def squares(source, size: int = 8):
+    """All squares of a split with their labels, as evaluation reads them."""
+    preprocess = Preprocess(size)
+    return list(examples(kept(source, preprocess), preprocess.view))
 
 
 def test_an_unknown_data_set_gets_the_nearest_name(tiny_recipe):
@@ -62,9 +75,9 @@ def test_a_real_tensorflow_data_set_is_downloaded_when_allowed_and_read(tiny_rec
     recipe = load_recipe(
         tiny_recipe, ["data.source=mnist", f"data.data_dir={tmp_path}", "data.val=test[:1%]", "data.test=null"]
     )
-    split = open_split(recipe.data, "val", download=True)
+    split = open_data(recipe.data, download=True).split("val")
     assert split.class_names == tuple("0123456789") and split.count == 100
-    _, image, label = next(iter(split.examples()))
+    image, label = squares(split)[0]
     assert (image.numpy() == 7).all() and image.shape == (8, 8, 3) and label == 7
 
 
@@ -95,10 +108,10 @@ def test_every_undecodable_file_of_a_folder_is_named_with_its_reason(
     (flat_folder / "red" / "zero.jpg").touch()
     (flat_folder / "green" / "text.jpg").write_text("not an image")
     if not in_memory:
-        monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr(opening, "MEMORY_LIMIT", 0)
+    split = open_(folder_recipe, "train", "data.train=all", "data.val=val", "data.test=null")
     with pytest.raises(DataError) as caught:
-        split = open_(folder_recipe, "train", "data.train=all", "data.val=val", "data.test=null")
-        reading(split, lambda: list(split.examples()))
+        reading(split, lambda: squares(split))
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("3 of 103 images of split 'train' cannot be decoded")
     assert sorted(line.rsplit("/", 1)[1].split(" (")[0] for line in lines[1:]) == [
@@ -116,6 +129,28 @@ def test_odd_but_whole_images_are_trained_on(folder_recipe, flat_folder):
     picture.convert("RGBA").save(flat_folder / "red" / "alpha.png")
     Image.fromarray(random.integers(0, 2**16, (9, 14), dtype=np.uint16)).save(flat_folder / "red" / "sixteen.png")
     picture.save(flat_folder / "red" / "moving.gif", save_all=True, append_images=[picture.rotate(90)])
-    assert (
-        len(list(open_(folder_recipe, "train", "data.train=all", "data.val=val", "data.test=null").examples())) == 105
-    )
+    source = open_(folder_recipe, "train", "data.train=all", "data.val=val", "data.test=null")
+    assert len(squares(source)) == 105
+
+
+def test_a_split_knows_the_names_and_labels_of_its_images(folder_recipe, tiny_recipe):
+    source = open_(folder_recipe, "val")
+    assert len(source.names) == len(source.labels) == source.count == 20
+    assert [name.split("/")[0] for name in source.names] == [source.class_names[label] for label in source.labels]
+    digits = open_(tiny_recipe, "val")
+    assert len(set(digits.names)) == digits.count and digits.names[0].startswith("digits-train.tfrecord")
+    assert digits.labels.tolist() == [int(label) for _, label in squares(digits)]
+
+
+def test_a_folder_is_read_once_a_command(folder_recipe, tmp_path, monkeypatch):
+    seen = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: seen.append(str(path)) or scandir(path))
+    kcls.train(folder_recipe, out=tmp_path / "run")
+    photos = [path for path in seen if "photos" in path]
+    assert len(photos) == len(set(photos)) == 4  # the folder and its three classes
+
+
+def test_a_loop_of_links_ends(flat_folder):
+    (flat_folder / "red" / "again").symlink_to(flat_folder)
+    assert len(Folder(flat_folder).files("all", 0).paths) == 100

@@ -5,9 +5,10 @@ import pytest
 import tensorflow as tf
 
 import kcls
-from kcls.data import sources
-from kcls.data.sources import open_split
-from kcls.data.stream import evaluation_stream, steps_per_epoch, training_epoch
+from kcls.data import opening
+from kcls.data.opening import kept, open_data
+from kcls.data.preprocess import Preprocess
+from kcls.data.stream import Part, evaluation_stream, examples, steps_per_epoch, training_stream
 from kcls.errors import DataError, RecipeError
 from kcls.recipe import load_recipe
 
@@ -17,8 +18,13 @@ def split_and_recipe(request, folder_recipe, monkeypatch):
     """A training split of 60 images, kept in memory or read from its files in each pass."""
     recipe = load_recipe(folder_recipe)
     if request.param == "files":
-        monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
-    return open_split(recipe.data, "train"), recipe
+        monkeypatch.setattr(opening, "MEMORY_LIMIT", 0)
+    return opened(recipe), recipe
+
+
+def opened(recipe, role="train"):
+    """A split as a training opens it."""
+    return kept(open_data(recipe.data).split(role), Preprocess.from_recipe(recipe.data), recipe.augment)
 
 
 def batches(dataset) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -26,7 +32,7 @@ def batches(dataset) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def indices(split, order, start: int = 0) -> list[int]:
-    return [int(i) for i, _, _ in split.examples(order, start)]
+    return [int(split.record(*(t if isinstance(t, tuple) else (t,)))[0]) for t in split.tickets(order, start)]
 
 
 def test_an_order_has_every_image_once(split_and_recipe):
@@ -40,52 +46,90 @@ def test_each_epoch_and_seed_has_its_own_order(split_and_recipe):
     assert len({tuple(indices(split, order)) for order in ((0, 0), (0, 1), (1, 0), (1, 1))}) == 4
 
 
-def test_an_epoch_can_be_entered_at_any_step(split_and_recipe):
-    split, recipe = split_and_recipe
-    whole = batches(training_epoch(split, recipe, 20, epoch=3))
-    rest = batches(training_epoch(split, recipe, 20, epoch=3, start_step=1))
-    assert len(whole) == 3 and len(rest) == 2
-    for (x, y), (same_x, same_y) in zip(whole[1:], rest, strict=True):
+def assert_same(some, others):
+    assert len(some) == len(others) > 0
+    for (x, y), (same_x, same_y) in zip(some, others, strict=True):
         assert (x == same_x).all() and (y == same_y).all()
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 5])
+def test_a_training_can_be_entered_at_any_step(split_and_recipe, step):
+    split, recipe = split_and_recipe
+    whole = batches(training_stream(split, recipe, 20))
+    assert len(whole) == 2 * 3  # epochs, steps
+    assert_same(whole[step:], batches(training_stream(split, recipe, 20, start_step=step)))
+
+
+def test_every_epoch_has_its_own_order_and_changes(split_and_recipe):
+    split, recipe = split_and_recipe
+    images = np.concatenate([x for x, _ in batches(training_stream(split, recipe, 20))])
+    first, second = ({image.tobytes() for image in images[i : i + 60]} for i in (0, 60))
+    assert len(first) == 60 and first != second  # mirrored anew
+    assert not (images[:60] == images[60:]).all()
 
 
 def test_an_image_is_the_same_in_batches_of_another_size(split_and_recipe):
     split, recipe = split_and_recipe
-    large, small = (batches(training_epoch(split, recipe, size, epoch=0)) for size in (20, 10))
+    large, small = (batches(training_stream(split, recipe, size)) for size in (20, 10))
     assert (np.concatenate([x for x, _ in large]) == np.concatenate([x for x, _ in small])).all()
+
+
+def test_workers_share_every_batch(split_and_recipe):
+    split, recipe = split_and_recipe
+    whole = batches(training_stream(split, recipe, 20, start_step=2))
+    parts = [batches(training_stream(split, recipe, 20, start_step=2, part=Part(rank, 2))) for rank in range(2)]
+    joined = [tuple(np.concatenate(pair) for pair in zip(a, b, strict=True)) for a, b in zip(*parts, strict=True)]
+    assert_same(whole, joined)
+
+
+def test_a_batch_that_workers_cannot_share_is_refused(split_and_recipe):
+    split, recipe = split_and_recipe
+    with pytest.raises(DataError, match="a batch of 20 images cannot be shared by 3 workers"):
+        training_stream(split, recipe, 20, part=Part(0, 3))
 
 
 def test_memory_and_files_give_the_same_stream(folder_recipe, monkeypatch):
     recipe = load_recipe(folder_recipe)
-    memory = batches(training_epoch(open_split(recipe.data, "train"), recipe, 20, epoch=1))
-    monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
-    files = batches(training_epoch(open_split(recipe.data, "train"), recipe, 20, epoch=1))
-    for (x, y), (same_x, same_y) in zip(memory, files, strict=True):
-        assert (x == same_x).all() and (y == same_y).all()
+    memory = batches(training_stream(opened(recipe), recipe, 20))
+    monkeypatch.setattr(opening, "MEMORY_LIMIT", 0)
+    assert_same(memory, batches(training_stream(opened(recipe), recipe, 20)))
 
 
 def test_a_tensorflow_data_set_that_does_not_fit_in_memory_is_streamed(tiny_recipe, monkeypatch):
     recipe = load_recipe(tiny_recipe)
-    kept = open_split(recipe.data, "val")
-    monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
-    streamed = open_split(recipe.data, "val")
-    assert type(kept) is not type(streamed)
-    assert sorted(indices(streamed, (0, 0))) == list(range(kept.count))
-    assert indices(streamed, (0, 0)) != indices(streamed, (0, 1)) != list(range(kept.count))
+    small = opened(recipe, "val")
+    monkeypatch.setattr(opening, "MEMORY_LIMIT", 0)
+    streamed = opened(recipe, "val")
+    assert type(small) is not type(streamed)
+    assert sorted(indices(streamed, (0, 0))) == list(range(small.count))
+    assert indices(streamed, (0, 0)) != indices(streamed, (0, 1)) != list(range(small.count))
     assert indices(streamed, (0, 1), 5) == indices(streamed, (0, 1))[5:]
-    for (_, a, x), (_, b, y) in zip(kept.examples(), streamed.examples(), strict=True):
+    view = Preprocess.from_recipe(recipe.data).view
+    for (a, x), (b, y) in zip(examples(small, view), examples(streamed, view), strict=True):
         assert (a.numpy() == b.numpy()).all() and x == y
+    whole = batches(training_stream(streamed, recipe, 20))
+    assert_same(whole[8:], batches(training_stream(streamed, recipe, 20, start_step=8)))
+
+
+def test_encoded_images_are_kept_where_a_random_box_needs_them_and_the_records_have_an_order(tiny_recipe, monkeypatch):
+    recipe = load_recipe(tiny_recipe, ["augment={flip: false, random_resized_crop: [0.5, 1]}"])
+    small = opened(recipe, "val")
+    assert small.record(0)[1].dtype == tf.string and indices(small, (0, 0)) != list(range(small.count))
+    monkeypatch.setattr(opening, "MEMORY_LIMIT", 0)
+    assert type(opened(recipe, "val")) is not type(small)
+    images, labels = batches(training_stream(small, recipe, 20))[0]
+    assert images.shape == (20, 8, 8, 3) and images.dtype == np.uint8 and labels.shape == (20,)
 
 
 def test_evaluation_sees_every_image_once_in_order(split_and_recipe):
     split, _ = split_and_recipe
-    labels = np.concatenate([y for _, y in batches(evaluation_stream(split, 25))])
+    labels = np.concatenate([y for _, y in batches(evaluation_stream(split, Preprocess(12), 25))])
     assert labels.tolist() == sorted(labels.tolist()) and len(labels) == 60
 
 
 def test_padding_has_weight_zero(split_and_recipe):
     split, _ = split_and_recipe
-    padded = batches(evaluation_stream(split, 25, padded=True))
+    padded = batches(evaluation_stream(split, Preprocess(12), 25, padded=True))
     assert [x.shape[0] for x, _, _ in padded] == [25, 25, 25]
     assert sum(w.sum() for _, _, w in padded) == 60
     assert padded[-1][2].tolist() == [1.0] * 10 + [0.0] * 15

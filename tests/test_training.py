@@ -24,7 +24,8 @@ def weights_of(run) -> list[np.ndarray]:
 
 
 def interrupt_at(monkeypatch, step: int, number: int = signal.SIGTERM) -> None:
-    """Sends this process a signal when ``step`` is done."""
+    """Sends this process a signal when ``step`` is shown, which is when the next one is done."""
+    monkeypatch.setattr(loop, "UNREAD_STEPS", 1)
     show = loop.TrainingDisplay.step
 
     def step_and_kill(self, epoch, done, loss):
@@ -246,7 +247,7 @@ def test_bfloat16_trains_and_saves_a_float32_model(tiny_recipe, tmp_path):
 
 
 def test_an_image_that_breaks_in_the_middle_of_a_training_is_named(folder_recipe, flat_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("kcls.data.sources.MEMORY_LIMIT", 0)
+    monkeypatch.setattr("kcls.data.opening.MEMORY_LIMIT", 0)
     for path in sorted((flat_folder / "red").iterdir())[:40]:
         path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match=r"of 60 images of split 'train' cannot be decoded; remove or repair them:\n"):

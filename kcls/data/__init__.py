@@ -3,7 +3,7 @@
 Importing this room needs no TensorFlow.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,25 +37,18 @@ def load_data(
     from kcls.recipe import Recipe, load_recipe
 
     require_tensorflow()
-    from kcls.data.sources import open_split
+    from kcls.data.opening import kept, open_data
+    from kcls.data.preprocess import Preprocess
     from kcls.data.stream import evaluation_stream, training_passes
 
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
-    opened = open_split(recipe.data, split, download=download)
     batch_size = recipe.train.batch_size if batch_size is None else batch_size
     if batch_size < 1:
         raise RecipeError(f"batch_size must be 1 or more, not {batch_size}")
+    source, preprocess = open_data(recipe.data, download=download).split(split), Preprocess.from_recipe(recipe.data)
     if split == "train":
-        stream = training_passes(opened, recipe, batch_size)
+        stream = training_passes(kept(source, preprocess, recipe.augment), recipe, batch_size)
     else:
-        stream = evaluation_stream(opened, batch_size)
-    return stream, opened.class_names
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("Split", "open_split"):
-        from kcls.data import sources
-
-        return getattr(sources, name)
-    raise AttributeError(f"module 'kcls.data' has no attribute {name!r}")
+        stream = evaluation_stream(kept(source, preprocess), preprocess, batch_size)
+    return stream, source.class_names

@@ -8,6 +8,7 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -75,8 +76,7 @@ def decode_tensor(contents):
     import tensorflow as tf
 
     def jpeg():
-        # The accurate inverse cosine transform is Pillow's; TensorFlow's default is up to 5 grey levels off.
-        return _upright(tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE"), contents)
+        return _upright(_decode_jpeg(contents), _orientation(contents))
 
     def other():
         return tf.io.decode_image(contents, channels=3, expand_animations=False)
@@ -86,6 +86,58 @@ def decode_tensor(contents):
 
     image = tf.cond(tf.io.is_jpeg(contents), jpeg, lambda: tf.cond(_is_still_webp(contents), webp, other))
     return tf.ensure_shape(image, (None, None, 3))
+
+
+def decode_part(contents, part: Callable, least: int | None = None):
+    """A part of an image, with the same pixels as ``decode_tensor``; of a JPEG, what lies beside it is not computed.
+
+    Args:
+        contents: encoded bytes (scalar string tensor).
+        part: height and width of the upright image (int32 scalars) -> the wanted top, left, height and width in
+            pixels (int32, (4,)).
+        least: the part may come smaller by a factor of 2, 4 or 8, as long as it keeps this many pixels each way.
+
+    Returns:
+        Pixels uint8 (h, w, 3), the height and width of the whole image, and top and left of the part, int32 (2,) each.
+    """
+    import tensorflow as tf
+
+    def jpeg():
+        shape = tf.image.extract_jpeg_shape(contents)[:2]
+        box = part(shape[0], shape[1])
+        return _crop_jpeg(contents, box, least), shape, box[:2]
+
+    def other():
+        image = decode_tensor(contents)
+        shape = tf.shape(image)[:2]
+        box = part(shape[0], shape[1])
+        return image[box[0] : box[0] + box[2], box[1] : box[1] + box[3]], shape, box[:2]
+
+    plain = tf.cond(tf.io.is_jpeg(contents), lambda: _orientation(contents) == 1, lambda: tf.constant(False))
+    pixels, shape, corner = tf.cond(plain, jpeg, other)
+    return tf.ensure_shape(pixels, (None, None, 3)), shape, corner
+
+
+def _crop_jpeg(contents, box, least: int | None):
+    """The box of a JPEG, scaled down by the decoder as far as ``least`` allows."""
+    import tensorflow as tf
+
+    if least is None:
+        return _decode_jpeg(contents, box)
+    ratios = (1, 2, 4, 8)
+    largest = tf.searchsorted(ratios[1:], [tf.reduce_min(box[2:]) // least], side="right")[0]
+    # The decoder takes windows in pixels of the scaled image, and rounds its size up.
+    return tf.switch_case(largest, [lambda r=r: _decode_jpeg(contents, box // r, r) for r in ratios])
+
+
+def _decode_jpeg(contents, window=None, ratio: int = 1):
+    import tensorflow as tf
+
+    # The accurate inverse cosine transform is Pillow's; TensorFlow's default is up to 5 grey levels off.
+    options = dict(channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
+    if window is None:
+        return tf.io.decode_jpeg(contents, **options)
+    return tf.io.decode_and_crop_jpeg(contents, window, **options)
 
 
 def _is_still_webp(contents):
@@ -107,7 +159,7 @@ def _is_still_webp(contents):
     return tf.cond(tf.size(head) == 21, still, lambda: False)
 
 
-def _upright(image, contents):
+def _upright(image, orientation):
     """Turns a JPEG's pixels as its EXIF orientation (1 to 8) says."""
     import tensorflow as tf
 
@@ -121,30 +173,33 @@ def _upright(image, contents):
         lambda: tf.transpose(image[::-1, ::-1], (1, 0, 2)),
         lambda: tf.transpose(image[:, ::-1], (1, 0, 2)),
     ]
-    return tf.switch_case(_orientation(contents) - 1, turns)
+    return tf.switch_case(orientation - 1, turns)
 
 
 def _orientation(contents):
     """The EXIF orientation of a JPEG, 1 (upright) if it has none.
 
     The entry is 12 bytes of the first TIFF directory: tag 0x0112, type 3 (short), count 1, value; in either byte
-    order. It is looked for after the mark "Exif" in the first bytes, which the format puts before the pixels.
+    order. It is looked for if the mark "Exif" is in the first bytes, which the format puts before the pixels.
     """
     import tensorflow as tf
 
-    head = tf.cast(tf.io.decode_raw(tf.strings.substr(contents, 0, 4096), tf.uint8), tf.int32)
-    length = tf.shape(head)[0]
+    head = tf.strings.substr(contents, 0, 4096)
 
-    def starts_of(pattern):
-        found = tf.range(tf.maximum(length - 12, 0))
-        for i, byte in enumerate(pattern):
-            found = tf.boolean_mask(found, tf.gather(head, found + i) == byte)
-        return found
+    def read():
+        numbers = tf.cast(tf.io.decode_raw(head, tf.uint8), tf.int32)
+        length = tf.shape(numbers)[0]
 
-    exif = starts_of(b"Exif\x00\x00")
-    little = starts_of(b"\x12\x01\x03\x00\x01\x00\x00\x00") + 8
-    big = starts_of(b"\x01\x12\x00\x03\x00\x00\x00\x01") + 9
-    values = tf.gather(head, tf.concat([little, big], 0))
-    known = tf.logical_and(tf.size(exif) > 0, tf.size(values) > 0)
-    value = tf.cond(known, lambda: values[0], lambda: 1)
-    return tf.where(tf.logical_and(value >= 1, value <= 8), value, 1)
+        def starts_of(pattern):
+            found = tf.range(tf.maximum(length - 12, 0))
+            for i, byte in enumerate(pattern):
+                found = tf.boolean_mask(found, tf.gather(numbers, found + i) == byte)
+            return found
+
+        little = starts_of(b"\x12\x01\x03\x00\x01\x00\x00\x00") + 8
+        big = starts_of(b"\x01\x12\x00\x03\x00\x00\x00\x01") + 9
+        values = tf.gather(numbers, tf.concat([little, big, [0]], 0))
+        return tf.where(tf.logical_and(values[0] >= 1, values[0] <= 8), values[0], 1)  # without entry, 255
+
+    # \C is any byte; a dot would not match what is no UTF-8.
+    return tf.cond(tf.strings.regex_full_match(head, r"\C*Exif\x00\x00\C*"), read, lambda: tf.constant(1))

@@ -1,14 +1,21 @@
 """Image folders: ``root/split/class/image`` or flat ``root/class/image``, with stratified percentage slices."""
 
+import hashlib
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from kcls.data.decode import SUFFIXES
+from kcls.data.source import Data, RandomAccess
 from kcls.errors import DataError, near
 from kcls.labels import check_names
+from kcls.sections import DataSection
 
 FLAT = "all"  # name of a flat folder's only split
 _EXPRESSION = re.compile(r"(\w[\w.-]*)(?:\[(?:(\d{1,3})%)?:(?:(\d{1,3})%)?\])?")
@@ -23,51 +30,92 @@ class Files:
     class_names: tuple[str, ...]
 
 
-def list_files(root: str, expression: str, seed: int) -> Files:
-    """Lists the images of a split of a folder.
+class Folder:
+    """A folder of images; each of its folders is read once, when it is first needed.
 
-    ``name[from%:to%]`` takes that part of every class, after an order drawn with ``seed``: each part has the
-    classes in the same proportion, and parts that do not overlap share no image.
+    Args:
+        root: the folder that holds the splits or, if it is flat, the classes.
 
     Raises:
-        DataError: no such folder or split, a class without images, or fewer than two classes.
+        DataError: there is no such folder.
     """
-    name, low, high = parse_expression(expression)
-    top = Path(root)
-    if not top.is_dir():
-        raise DataError(f"no folder {root}")
-    folders = _subfolders(top)
-    nested = [f.name for f in folders if _subfolders(f)]
-    if name == FLAT:
-        if nested and not any(_images(f, deep=False) for f in folders):
-            raise DataError(
-                f"{root} is not flat, its splits are {', '.join(nested)}: use these names instead of {FLAT!r}"
-            )
-    else:
-        if not (top / name).is_dir():
+
+    def __init__(self, root: str | Path):
+        self.root = str(root)
+        self._known: dict[str, tuple[list[str], list[str], list[str]]] = {}
+        if not os.path.isdir(self.root):
+            raise DataError(f"no folder {root}")
+
+    def files(self, expression: str, seed: int) -> Files:
+        """The images of a split.
+
+        ``name[from%:to%]`` takes that part of every class, after an order drawn with ``seed``: each part has the
+        classes in the same proportion, and parts that do not overlap share no image.
+
+        Raises:
+            DataError: no such split, a class without images, or fewer than two classes.
+        """
+        name, low, high = parse_expression(expression)
+        top = self._top(name)
+        classes = self._folders(top)
+        names = tuple(os.path.basename(folder) for folder in classes)
+        if len(classes) < 2:
+            found = f"only {names[0]!r}" if classes else "none"
+            raise DataError(f"{top} must hold a folder for each of two or more classes; found {found}")
+        check_names(names)
+        paths: list[str] = []
+        labels: list[int] = []
+        for label, folder in enumerate(classes):
+            images = sorted(self._images(folder))
+            if not images:
+                raise DataError(f"class folder {folder} holds no image ({', '.join(SUFFIXES)})")
+            if (low, high) != (0, 100):
+                order = np.random.RandomState([seed, label]).permutation(len(images))
+                first, last = (round(len(images) * bound / 100) for bound in (low, high))
+                images = [images[i] for i in sorted(order[first:last])]
+            paths += images
+            labels += [label] * len(images)
+        if not paths:
+            raise DataError(f"{expression!r} of {self.root} is empty: its classes have too few images for that slice")
+        return Files(paths, np.array(labels, np.int64), names)
+
+    def _top(self, name: str) -> str:
+        """The folder that holds the classes of a split."""
+        folders = self._folders(self.root)
+        nested = [os.path.basename(f) for f in folders if self._folders(f)]
+        if name == FLAT:
+            if nested and not any(self._read(f)[2] for f in folders):
+                raise DataError(
+                    f"{self.root} is not flat, its splits are {', '.join(nested)}: use these names instead of {FLAT!r}"
+                )
+            return self.root
+        top = os.path.join(self.root, name)
+        if not os.path.isdir(top):
             known = nested or [FLAT]
-            raise DataError(f"{root} has no split {name!r}{near(name, known)} (its splits: {', '.join(known)})")
-        top = top / name
-    classes = _subfolders(top)
-    if len(classes) < 2:
-        found = f"only {classes[0].name!r}" if classes else "none"
-        raise DataError(f"{top} must hold a folder for each of two or more classes; found {found}")
-    paths: list[str] = []
-    labels: list[int] = []
-    check_names(folder.name for folder in classes)
-    for label, folder in enumerate(classes):
-        images = _images(folder)
-        if not images:
-            raise DataError(f"class folder {folder} holds no image ({', '.join(SUFFIXES)})")
-        if (low, high) != (0, 100):
-            order = np.random.RandomState([seed, label]).permutation(len(images))
-            first, last = (round(len(images) * bound / 100) for bound in (low, high))
-            images = [images[i] for i in sorted(order[first:last])]
-        paths += images
-        labels += [label] * len(images)
-    if not paths:
-        raise DataError(f"{expression!r} of {root} is empty: its classes have too few images for that slice")
-    return Files(paths, np.array(labels, np.int64), tuple(f.name for f in classes))
+            raise DataError(f"{self.root} has no split {name!r}{near(name, known)} (its splits: {', '.join(known)})")
+        return top
+
+    def _folders(self, folder: str) -> list[str]:
+        folders, links, _ = self._read(folder)
+        return sorted(f for f in folders + links if not os.path.basename(f).startswith("__"))
+
+    def _images(self, folder: str) -> list[str]:
+        folders, _, images = self._read(folder)  # a link to a folder above would never end
+        return images + [image for inner in folders for image in self._images(inner)]
+
+    def _read(self, folder: str) -> tuple[list[str], list[str], list[str]]:
+        """The folders, the links to folders and the images in a folder; hidden ones are left out."""
+        if folder not in self._known:
+            folders, links, images = self._known[folder] = ([], [], [])
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):  # such as .ipynb_checkpoints
+                        continue
+                    if entry.is_dir():
+                        (links if entry.is_symlink() else folders).append(entry.path)
+                    elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                        images.append(entry.path)
+        return self._known[folder]
 
 
 def parse_expression(expression: str) -> tuple[str, int, int]:
@@ -85,16 +133,61 @@ def parse_expression(expression: str) -> tuple[str, int, int]:
     return match[1], low, high
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith((".", "__")))
+class FolderSource(RandomAccess):
+    """Files that are read and decoded in every pass."""
+
+    def __init__(self, role: str, root: str, files: Files):
+        self.paths = files.paths
+        self.names = [os.path.relpath(path, root) for path in files.paths]
+        text = "\n".join([*files.class_names, "", *self.names])
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        super().__init__(role, len(files.paths), files.class_names, f"{len(files.paths)} files {digest[:16]}")
+        self.labels = files.labels
+
+    @cached_property
+    def _tensors(self):
+        with tf.init_scope(), tf.device("CPU"):  # outside of the graph that asks first
+            return tuple(tf.constant(values) for values in (self.paths, self.labels, self.names))
+
+    def record(self, index):
+        """See ``Source.record``."""
+        paths, labels, _ = self._tensors
+        return index, tf.io.read_file(paths[index]), labels[index]
+
+    def name(self, index):
+        """See ``Source.name``."""
+        return self._tensors[2][index]
+
+    names: Sequence[str]
+    labels: np.ndarray
 
 
-def _images(folder: Path, deep: bool = True) -> list[str]:
-    files = folder.rglob("*") if deep else folder.iterdir()
-    return sorted(str(f) for f in files if _is_image(f, folder))
+class FolderData(Data):
+    """A folder of images on this machine."""
 
+    def __init__(self, section: DataSection, download: bool = False):
+        super().__init__(section, download)
+        self.folder = Folder(section.path or "")
 
-def _is_image(file: Path, top: Path) -> bool:
-    """Whether it is an image by its name; hidden files and folders are left out, such as .ipynb_checkpoints."""
-    hidden = any(part.startswith(".") for part in file.relative_to(top).parts)
-    return not hidden and file.suffix.lower() in SUFFIXES and file.is_file()
+    def _open(self, role: str, expression: str) -> FolderSource:
+        root, seed = self.folder.root, self.section.split_seed
+        files = self.folder.files(expression, seed)
+        if role == "train":
+            empty = [n for i, n in enumerate(files.class_names) if not (files.labels == i).any()]
+            if empty:
+                raise DataError(
+                    f"split {expression!r} of {root} has no image of {', '.join(empty)}; give train a larger part"
+                )
+        else:
+            self._check_classes(role, files.class_names)
+        return FolderSource(role, root, files)
+
+    def _check_classes(self, role: str, found: tuple[str, ...]) -> None:
+        expected = self.split("train").class_names
+        if found != expected:
+            missing, new = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+            raise DataError(
+                f"the classes of {role} differ from those of train in {self.folder.root}:"
+                + (f" missing {', '.join(missing)};" if missing else "")
+                + (f" not in train {', '.join(new)};" if new else "")
+            )

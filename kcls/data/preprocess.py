@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from kcls.data.decode import decode_part
+
 if TYPE_CHECKING:
     from kcls.sections import DataSection
 
@@ -76,17 +78,46 @@ class Preprocess:
         """An image tensor (H, W, 3) of any numeric type, 0..255 -> uint8 (image_size, image_size, 3)."""
         import tensorflow as tf
 
-        shape = tf.cast(tf.shape(image), tf.float32)
-        part, target = self.region(shape[0], shape[1], tf.minimum, tf.maximum, tf.round)
-        top, left, height, width = (tf.cast(v, tf.float32) for v in part)
-        rows, columns = (tf.cast(v, tf.float32) for v in target)
-        scale = tf.stack([rows / height, columns / width])
-        size = tf.cast(tf.stack([rows, columns]), tf.int32)
+        return self._square(image, tf.shape(image)[:2], tf.zeros((2,), tf.int32))
+
+    def view(self, contents):
+        """Encoded bytes, or the square -> the square, uint8 (image_size, image_size, 3): that of ``tensor``."""
+        if contents.dtype == "uint8":
+            return contents
+        return self._square(*decode_part(contents, self._window))
+
+    def _window(self, height, width):
+        """The pixels that the square depends on: top, left, height, width, int32 (4,).
+
+        They reach to the last row, so that a file that ends too early is noticed wherever it ends.
+        """
+        import tensorflow as tf
+
+        shape = tf.stack([height, width])
+        rows, columns = tf.unstack(tf.cast(shape, tf.float32))
+        part, target = self.region(rows, columns, tf.minimum, tf.maximum, tf.round)
+        corner, size, target = (tf.cast(tf.stack(pair), tf.float32) for pair in (part[:2], part[2:], target))
+        # The kernel's reach, in pixels of the image; and one, as the decoder's colours are inexact at a cut.
+        reach = tf.maximum(size / target, 1) * {"bilinear": 1, "bicubic": 2}[self.interpolation] + 2
+        first = tf.maximum(tf.cast(tf.floor(corner - reach), tf.int32), 0)
+        last = tf.minimum(tf.cast(tf.math.ceil(corner + size + reach), tf.int32), shape)
+        last = tf.stack([height, last[1]])
+        return tf.concat([first, last - first], 0)
+
+    def _square(self, pixels, shape, corner):
+        """The square of an image of ``shape`` of which ``pixels`` are the part that begins at ``corner``."""
+        import tensorflow as tf
+
+        rows, columns = tf.unstack(tf.cast(shape, tf.float32))
+        part, target = self.region(rows, columns, tf.minimum, tf.maximum, tf.round)
+        first, part, target = (tf.cast(tf.stack(pair), tf.float32) for pair in (part[:2], part[2:], target))
+        scale = target / part
+        size = tf.cast(target, tf.int32)
         resized = tf.raw_ops.ScaleAndTranslate(
-            images=tf.cast(image, tf.float32)[tf.newaxis],
+            images=tf.cast(pixels, tf.float32)[tf.newaxis],
             size=size,
             scale=scale,
-            translation=-tf.stack([top, left]) * scale,
+            translation=-(first - tf.cast(corner, tf.float32)) * scale,
             kernel_type={"bilinear": "triangle", "bicubic": "keyscubic"}[self.interpolation],
             antialias=True,
         )[0]

@@ -1,71 +1,135 @@
-"""Batches for training and evaluation, on one device or to be split over replicas."""
+"""Batches for training and evaluation, on one device or to be split over replicas and workers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import tensorflow as tf
 
-from kcls.data.augment import augment
-from kcls.data.sources import Split
+from kcls.data.augment import training_view
+from kcls.data.preprocess import Preprocess
+from kcls.data.source import Order, Source
 from kcls.errors import DataError
 from kcls.recipe import Recipe
 
 
-def steps_per_epoch(split: Split, batch_size: int) -> int:
+@dataclass(frozen=True)
+class Part:
+    """Which share of each batch a worker reads: the one of number ``rank``, from 0, of ``of`` equal ones."""
+
+    rank: int = 0
+    of: int = 1
+
+    def share(self, tickets: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+        """The tickets of this share, from those of whole batches of ``batch_size``."""
+        if self.of == 1:
+            return tickets
+        mine = tickets.enumerate().filter(lambda n, _: n % batch_size // (batch_size // self.of) == self.rank)
+        return mine.map(lambda _, ticket: ticket)
+
+
+def steps_per_epoch(source: Source, batch_size: int) -> int:
     """Full batches in one pass; what is left over differs from pass to pass.
 
     Raises:
         DataError: not even one batch.
     """
-    if split.count < batch_size:
-        raise DataError(f"train.batch_size is {batch_size}, but split {split.name!r} has only {split.count} images")
-    return split.count // batch_size
+    if source.count < batch_size:
+        raise DataError(f"train.batch_size is {batch_size}, but split {source.role!r} has only {source.count} images")
+    return source.count // batch_size
 
 
-def training_epoch(split: Split, recipe: Recipe, batch_size: int, epoch, start_step: int = 0) -> tf.data.Dataset:
-    """One pass: batches of (images uint8 (B, S, S, 3), labels int64 (B,)), shuffled and augmented.
+def training_stream(
+    source: Source, recipe: Recipe, batch_size: int, *, start_step: int = 0, part: Part = Part()
+) -> tf.data.Dataset:
+    """All steps of a training, epoch after epoch: batches of (images uint8 (B, S, S, 3), labels int64 (B,)).
 
     Which images a batch has and how they are changed depends on the seed, the epoch and the step only.
 
     Args:
-        split: the training split.
-        recipe: for its augment section and its seed.
-        batch_size: over all replicas.
-        epoch: the pass, from 0; an integer or a scalar tensor.
-        start_step: batches to leave out, for a resume in the middle of a pass.
-    """
-    seed = recipe.train.seed
-    steps = steps_per_epoch(split, batch_size)
+        source: the training split.
+        recipe: for its preprocessing, its augment section, its seed and its number of epochs.
+        batch_size: over all replicas and workers.
+        start_step: batches to leave out, for a resume.
+        part: which share of each batch is given; B is then ``batch_size / part.of``.
 
-    def change(index, image, label):
-        return augment(image, recipe.augment, seed, epoch, index), label
+    Raises:
+        DataError: there is not even one batch, or the workers cannot share one.
+    """
+    if batch_size % part.of:
+        raise DataError(f"a batch of {batch_size} images cannot be shared by {part.of} workers")
+    first = divmod(start_step, steps_per_epoch(source, batch_size))
+    return _steps(source, recipe, batch_size, tf.data.Dataset.range(first[0], recipe.train.epochs), first, part)
+
+
+def training_passes(source: Source, recipe: Recipe, batch_size: int) -> tf.data.Dataset:
+    """One epoch of a training, with a new order and new changes each time the dataset is iterated."""
+    numbers = tf.data.Dataset.random(recipe.train.seed, rerandomize_each_iteration=True).take(1)
+    batches = _steps(source, recipe, batch_size, numbers.map(lambda n: n % 2**31))
+    return batches.apply(tf.data.experimental.assert_cardinality(steps_per_epoch(source, batch_size)))
+
+
+def _steps(
+    source: Source,
+    recipe: Recipe,
+    batch_size: int,
+    epochs: tf.data.Dataset,
+    first: tuple[int, int] = (0, 0),
+    part: Part = Part(),
+) -> tf.data.Dataset:
+    """The batches of these epochs; of the one with the number ``first[0]``, from step ``first[1]`` on."""
+    seed, preprocess = recipe.train.seed, Preprocess.from_recipe(recipe.data)
+    images = steps_per_epoch(source, batch_size) * batch_size
+
+    def one_pass(epoch):
+        start = tf.cast(tf.where(epoch == first[0], first[1] * batch_size, 0), tf.int64)
+        tickets = source.tickets((seed, epoch), start).take(images - start)
+        return part.share(tickets, batch_size).map(lambda *ticket: (epoch, ticket))
+
+    def example(epoch, ticket):
+        index, contents, label = source.record(*ticket)
+        return training_view(contents, preprocess, recipe.augment, seed, epoch, index), label
 
     return (
-        split.examples((seed, epoch), start_step * batch_size)
-        .map(change, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(batch_size, drop_remainder=True)
-        .take(steps - start_step)
+        epochs.flat_map(one_pass)
+        .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(batch_size // part.of, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
-def training_passes(split: Split, recipe: Recipe, batch_size: int) -> tf.data.Dataset:
-    """``training_epoch`` as one dataset that gives a new order and new changes each time it is iterated."""
-    passes = tf.data.Dataset.random(recipe.train.seed, rerandomize_each_iteration=True).take(1)
-    batches = passes.flat_map(lambda n: training_epoch(split, recipe, batch_size, tf.cast(n % 2**31, tf.int32)))
-    return batches.apply(tf.data.experimental.assert_cardinality(steps_per_epoch(split, batch_size)))
-
-
-def evaluation_stream(split: Split, batch_size: int, *, padded: bool = False) -> tf.data.Dataset:
+def evaluation_stream(
+    source: Source, preprocess: Preprocess, batch_size: int, *, padded: bool = False
+) -> tf.data.Dataset:
     """All images once, in order: batches of (images uint8 (B, S, S, 3), labels int64 (B,)).
 
     Args:
-        split: what to read.
+        source: what to read.
+        preprocess: how the square is cut.
         batch_size: over all replicas.
         padded: whether the last batch is filled up, so that it can be split over replicas; a third element, weights
             float32 (B,), is then 0 for what was filled in.
     """
-    batches = split.examples().map(lambda index, image, label: (image, label)).batch(batch_size)
+    batches = examples(source, preprocess.view).batch(batch_size)
     if padded:
         batches = batches.map(lambda images, labels: _pad(images, labels, batch_size))
     return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def examples(source: Source, view: Callable, *, order: Order = None, every: int = 1) -> tf.data.Dataset:
+    """What ``view`` makes of each image, with its label, int64.
+
+    Args:
+        source: what to read.
+        view: ``Preprocess.view`` for squares, ``decode_tensor`` for images in their own sizes.
+        order: see ``Source.tickets``.
+        every: 2 gives every second image only, and decodes no other.
+    """
+
+    def example(*ticket):
+        _, contents, label = source.record(*ticket)
+        return view(contents), label
+
+    return source.tickets(order).shard(every, 0).map(example, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _pad(images, labels, batch_size: int):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from kcls.artifact import KerasClassifier
-from kcls.data.fingerprint import check_not_trained_on
-from kcls.data.sources import open_split, reading
+from kcls.data.opening import check_not_trained_on, kept, open_data
+from kcls.data.reading import reading
 from kcls.data.stream import evaluation_stream
 from kcls.errors import DataError, KclsError, RecipeError
 from kcls.evaluation.metrics import confusion_matrix, cross_entropy, per_class, ranks
@@ -55,12 +55,13 @@ def evaluate(
     if top_k < 1 or batch_size < 1:
         raise RecipeError(f"top_k and batch_size must be 1 or more, not {top_k} and {batch_size}")
     run = finished_run(run)
-    data = open_split(run.recipe.data, split)
-    check_not_trained_on(run.recipe.data, split, run.splits)
+    opened = open_data(run.recipe.data)
+    data = opened.split(split)
+    check_not_trained_on(opened, split, run.splits)
     if data.class_names != run.class_names:
         raise DataError(f"the classes of split {split!r} are no longer those of run {run.path} (its labels.txt)")
     classifier = KerasClassifier(run.model_file)
-    stream = iter(evaluation_stream(data, batch_size))
+    stream = iter(evaluation_stream(kept(data, classifier.preprocess), classifier.preprocess, batch_size))
     logits, labels = [], []
     while (batch := reading(data, lambda: next(stream, None))) is not None:
         logits.append(classifier.logits(batch[0].numpy()))

@@ -11,13 +11,15 @@ import tensorflow as tf
 
 from kcls import labels
 from kcls.artifact import KerasClassifier, SavedModelClassifier, TFLiteClassifier
-from kcls.data.sources import open_split, reading
+from kcls.data.opening import open_data
+from kcls.data.reading import reading
+from kcls.data.source import Data, Source
+from kcls.data.stream import examples
 from kcls.errors import KclsError, RecipeError, near
 from kcls.exporting.gate import HeldOut, inspect
 from kcls.exporting.saved_model import write_saved_model
 from kcls.exporting.tflite import make_tflite
 from kcls.files import replacing, write_json, write_text
-from kcls.recipe import Recipe
 from kcls.run import Run, finished_run
 from kcls.sections import ExportSection
 
@@ -56,7 +58,8 @@ def export(
     recipe = run.recipe
     options = _options(recipe.export, formats, quantize, max_drop, min_agreement)
     classifier = KerasClassifier(run.model_file)
-    held_out = HeldOut(recipe.data, run.splits, classifier)
+    data = open_data(recipe.data)
+    held_out = HeldOut(data, run.splits, classifier)
     folder = run.path / "export"
     write_text(folder / labels.FILE_NAME, labels.to_text(run.class_names))
     reports = []
@@ -65,7 +68,7 @@ def export(
             report = _saved_model(classifier, folder / "saved_model", held_out)
         else:
             name = f"{recipe.model.name}_{_FILE_NAMES[options.quantize]}.tflite"
-            report = _tflite(classifier, folder / name, recipe, options, held_out)
+            report = _tflite(classifier, folder / name, data, recipe.train.seed, options, held_out)
         reports.append(report)
         _add_report(folder / "report.json", report)
     return reports
@@ -125,9 +128,11 @@ def _saved_model(classifier: KerasClassifier, path: Path, held_out: HeldOut) -> 
 
 
 def _tflite(
-    classifier: KerasClassifier, path: Path, recipe: Recipe, options: ExportSection, held_out: HeldOut
+    classifier: KerasClassifier, path: Path, data: Data, seed: int, options: ExportSection, held_out: HeldOut
 ) -> dict[str, Any]:
-    calibration = list(_calibration(recipe, options.calibration_images)) if options.quantize == "int8" else []
+    calibration = []
+    if options.quantize == "int8":
+        calibration = list(_calibration(data.split("train"), classifier, seed, options.calibration_images))
     with _writing(path) as temporary:
         contents = make_tflite(
             classifier.model, classifier.class_names, classifier.preprocess, options.quantize, calibration
@@ -146,12 +151,11 @@ def _tflite(
     return {**report, **found}
 
 
-def _calibration(recipe: Recipe, count: int) -> Iterator[np.ndarray]:
+def _calibration(source: Source, classifier: KerasClassifier, seed: int, count: int) -> Iterator[np.ndarray]:
     """Training images as evaluation would see them, drawn with the run's seed."""
-    split = open_split(recipe.data, "train")
-    examples = iter(split.examples((recipe.train.seed, 0)).take(count))
-    while (example := reading(split, lambda: next(examples, None))) is not None:
-        yield example[1].numpy()
+    stream = iter(examples(source, classifier.preprocess.view, order=(seed, 0)).take(count))
+    while (example := reading(source, lambda: next(stream, None))) is not None:
+        yield example[0].numpy()
 
 
 def _add_report(path: Path, report: dict[str, Any]) -> None:

@@ -8,10 +8,12 @@ import numpy as np
 from PIL import Image
 
 from kcls.artifact import Classifier, KerasClassifier
-from kcls.data.fingerprint import check_not_trained_on
-from kcls.data.sources import open_split, reading
+from kcls.data.decode import decode_tensor
+from kcls.data.opening import check_not_trained_on
+from kcls.data.reading import reading
+from kcls.data.source import Data
+from kcls.data.stream import examples
 from kcls.errors import GateError
-from kcls.sections import DataSection
 
 MOST_IMAGES = 2000  # held-out images to compare on
 SAME = 2e-3  # probabilities that a float file may be off: rounding of the resize and of float32 sums
@@ -22,7 +24,7 @@ class HeldOut:
     """Images that were not trained on, in their own sizes; read anew in each pass, as they may be large.
 
     Args:
-        data: the recipe's data section; its test split is taken, else its val split.
+        data: the recipe's data; its test split is taken, else its val split.
         trained: fingerprints of the splits of the training.
         model: what the files were made from.
 
@@ -31,10 +33,10 @@ class HeldOut:
         expected: the model's own probabilities, (N, C).
     """
 
-    def __init__(self, data: DataSection, trained: dict[str, str], model: KerasClassifier):
-        self.split = "test" if data.test else "val"
+    def __init__(self, data: Data, trained: dict[str, str], model: KerasClassifier):
+        self.split = "test" if data.section.test else "val"
         check_not_trained_on(data, self.split, trained)
-        self._data = open_split(data, self.split, raw=True)
+        self._data = data.split(self.split)
         # An even choice over the whole split, which may be sorted by class.
         self._every = -(-self._data.count // MOST_IMAGES)
         labels, expected = [], []
@@ -45,9 +47,9 @@ class HeldOut:
         self.labels, self.expected = np.array(labels), np.stack(expected)
 
     def __iter__(self) -> Iterator[tuple[Image.Image, int]]:
-        stream = iter(self._data.examples(every=self._every))
+        stream = iter(examples(self._data, decode_tensor, every=self._every))
         while (example := reading(self._data, lambda: next(stream, None))) is not None:
-            yield Image.fromarray(example[1].numpy()), int(example[2])
+            yield Image.fromarray(example[0].numpy()), int(example[1])
 
 
 def inspect(file: Classifier, held_out: HeldOut, limits: tuple[float, float] | None = None) -> dict[str, Any]:

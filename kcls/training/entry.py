@@ -11,9 +11,8 @@ import tensorflow as tf
 
 from kcls import __version__
 from kcls.data.archive import add_config
-from kcls.data.fingerprint import check_unchanged, fingerprint
+from kcls.data.opening import check_unchanged, kept, open_data
 from kcls.data.preprocess import Preprocess
-from kcls.data.sources import open_split
 from kcls.data.stream import steps_per_epoch
 from kcls.errors import KclsError, RecipeError
 from kcls.files import replacing, write_json
@@ -72,10 +71,14 @@ def train(
 
     strategy = make_strategy(recipe.train.strategy)
     check_batch_size(recipe.train.batch_size, strategy.num_replicas_in_sync)
-    train_split = open_split(recipe.data, "train", download=download)
-    val_split = open_split(recipe.data, "val", download=download)
+    data, preprocess = open_data(recipe.data, download=download), Preprocess.from_recipe(recipe.data)
+    if run:
+        check_unchanged(data, ("train", "val"), run.splits, "restore them, or start a new run")
+    splits = {role: data.split(role) for role in ("train", "val")}
     if recipe.data.test:  # if it is not there, that is found now, not at the end
-        open_split(recipe.data, "test", download=download, raw=True)
+        data.split("test")
+    train_split = kept(splits["train"], preprocess, recipe.augment)
+    val_split = kept(splits["val"], preprocess)
     steps = steps_per_epoch(train_split, recipe.train.batch_size)
     schedule = make_schedule(recipe.optimizer, steps_per_epoch=steps, epochs=recipe.train.epochs)
     model, pretrained = _build(recipe, strategy, schedule, len(train_split.class_names), pretrained)
@@ -86,7 +89,7 @@ def train(
         if resume:
             _restore(training)
         else:
-            write_json(run.path / "splits.json", {role: fingerprint(recipe.data, role) for role in ("train", "val")})
+            write_json(run.path / "splits.json", {role: split.fingerprint for role, split in splits.items()})
             if pretrained:
                 write_json(run.path / "pretrained.json", pretrained.to_dict())
         _add_environment(training)
@@ -130,7 +133,6 @@ def _resumed_recipe(run: Run, given: Recipe | None) -> Recipe:
         )
     if not run.last_checkpoint.is_file():
         raise KclsError(f"run {run.path} has no checkpoint yet, there is nothing to resume; start it again")
-    check_unchanged(recipe.data, ("train", "val"), run.splits, "restore them, or start a new run")
     return recipe
 
 

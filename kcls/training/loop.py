@@ -4,24 +4,29 @@ import math
 import shlex
 import signal
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from kcls.data.sources import Split, reading
-from kcls.data.stream import evaluation_stream, training_epoch
-from kcls.errors import Interrupted, KclsError
+from kcls.data.preprocess import Preprocess
+from kcls.data.reading import reading
+from kcls.data.source import Source
+from kcls.data.stream import evaluation_stream, training_stream
+from kcls.errors import DataError, Interrupted, KclsError
 from kcls.models.count import trainable_params
 from kcls.recipe import Recipe
 from kcls.run import Run
 from kcls.training.checkpoint import save_checkpoint
 from kcls.training.optimizer import Schedule
-from kcls.training.progress import TrainingDisplay
+from kcls.training.progress import TensorBoard, TrainingDisplay
 from kcls.training.signals import StopSignals
 from kcls.weights.source import Pretrained
+
+UNREAD_STEPS = 8  # that a device may be ahead of the loop; every loss is read, later
 
 
 @dataclass
@@ -33,8 +38,8 @@ class Training:
     strategy: tf.distribute.Strategy
     model: keras.Model
     schedule: Schedule
-    train: Split
-    val: Split
+    train: Source
+    val: Source
     steps: int  # in one epoch
     step: int = 0  # done in all
     best: dict[str, Any] | None = None
@@ -62,53 +67,63 @@ def run_epochs(training: Training) -> None:
     """Trains to the end of the recipe, from ``training.step`` on.
 
     Raises:
-        DataError: an image cannot be decoded.
+        DataError: an image cannot be decoded; a checkpoint was written.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
         KclsError: the loss is not finite.
     """
-    recipe, model, run, steps = training.recipe, training.model, training.run, training.steps
-    epochs, strategy = recipe.train.epochs, training.strategy
-
-    train_step = make_train_step(model, strategy)
-
-    @tf.function(reduce_retracing=True)
-    def val_step(batch):
-        strategy.run(model.test_step, args=(batch,))
-
-    board = tf.summary.create_file_writer(str(run.path / "tensorboard"))
+    run, epochs = training.run, training.recipe.train.epochs
+    train_step, val_step = make_train_step(training.model, training.strategy), _make_val_step(training)
     with (
-        TrainingDisplay(run.path / "train.log", steps * epochs, training.step) as display,
+        TrainingDisplay(run.path / "train.log", training.steps * epochs, training.step) as display,
+        TensorBoard(run.path / "tensorboard") as board,
         StopSignals() as stop,
     ):
         display.say(_headline(training))
-        for epoch in range(training.step // steps, epochs):
-            began, first = time.perf_counter(), training.step % steps
-            if first == 0:
-                model.reset_metrics()
-            batches = training_epoch(training.train, recipe, recipe.train.batch_size, epoch, first)
-            for batch in _distributed(strategy, training.train, batches):
-                loss = float(train_step(batch))
-                training.step += 1
-                if not math.isfinite(loss):
-                    _stop_not_finite(training, loss)
-                if stop.received and training.step % steps:  # after the last step, the epoch is finished first
-                    _stop_interrupted(training, stop.received)
-                display.step(epoch, training.step, loss)
-            row = _epoch_row(training, epoch, (steps - first), began)
+        batches = _training_batches(training)
+        for epoch in range(training.step // training.steps, epochs):
+            row = _train(training, train_step, batches, display, stop)
             row |= _validate(training, val_step)
-            if not math.isfinite(row["val_loss"]):
-                _stop_not_finite(training, row["val_loss"], "validation loss")
             _keep_if_best(training, row)
             run.write_history([*run.history(), row])
-            with board.as_default(training.step):
-                for key in ("loss", "top1", "val_loss", "val_top1", "lr", "images_per_second"):
-                    tf.summary.scalar(key, row[key])
-            board.flush()
+            board.epoch(row)
             display.epoch(row, epochs)
             _save(training)
             if stop.received and epoch + 1 < epochs:
                 _stop_interrupted(training, stop.received)
-    board.close()
+
+
+def _train(training: Training, train_step, batches: Iterator, display: TrainingDisplay, stop: StopSignals) -> dict:
+    """The rest of an epoch; returns its row."""
+    epoch, first = divmod(training.step, training.steps)
+    began = time.perf_counter()
+    if first == 0:
+        training.model.reset_metrics()
+    losses: deque[tuple[int, tf.Tensor]] = deque()
+
+    def look(most: int) -> None:
+        """Reads the oldest losses until ``most`` are left; reading one waits until its step is done."""
+        while len(losses) > most:
+            step, loss = losses.popleft()
+            _check_finite(training, step, float(loss))
+            display.step(epoch, step, float(loss))
+
+    for _ in range(first, training.steps):
+        losses.append((training.step + 1, train_step(next(batches))))
+        training.step += 1
+        look(UNREAD_STEPS)
+        if stop.received and training.step % training.steps:  # after the last step, the epoch is finished first
+            look(0)
+            _stop_interrupted(training, stop.received)
+    look(0)
+    return _epoch_row(training, epoch, training.steps - first, began)
+
+
+def _make_val_step(training: Training) -> Callable[..., None]:
+    @tf.function(reduce_retracing=True)
+    def val_step(batch):
+        training.strategy.run(training.model.test_step, args=(batch,))
+
+    return val_step
 
 
 def _headline(training: Training) -> str:
@@ -123,11 +138,21 @@ def _headline(training: Training) -> str:
     )
 
 
-def _distributed(strategy: tf.distribute.Strategy, split: Split, batches: tf.data.Dataset):
-    """The batches, split over the replicas; a broken image ends in an error that names it."""
-    iterator = iter(strategy.experimental_distribute_dataset(batches))
-    while (batch := reading(split, lambda: next(iterator, None))) is not None:
-        yield batch
+def _training_batches(training: Training) -> Iterator:
+    """The batches of all steps that are left; after a broken image, what was done is saved before the error."""
+    recipe, source = training.recipe, training.train
+    batch_size = recipe.train.batch_size
+    stream = training_stream(source, recipe, batch_size, start_step=training.step)
+    batches = iter(training.strategy.experimental_distribute_dataset(stream))
+    while True:
+        epoch, step = divmod(training.step, training.steps)
+        try:
+            yield reading(source, lambda: next(batches), (recipe.train.seed, epoch), step * batch_size)
+        except DataError as error:
+            if not training.step:
+                raise
+            _save(training)
+            raise DataError(f"{error}\n{_saved(training)}, once they are repaired") from None
 
 
 def _epoch_row(training: Training, epoch: int, steps: int, began: float) -> dict[str, Any]:
@@ -148,10 +173,13 @@ def _epoch_row(training: Training, epoch: int, steps: int, began: float) -> dict
 def _validate(training: Training, val_step) -> dict[str, Any]:
     model, batch_size = training.model, training.recipe.train.batch_size
     model.reset_metrics()
-    batches = evaluation_stream(training.val, batch_size, padded=True)
-    for batch in _distributed(training.strategy, training.val, batches):
+    preprocess = Preprocess.from_recipe(training.recipe.data)
+    stream = evaluation_stream(training.val, preprocess, batch_size, padded=True)
+    batches = iter(training.strategy.experimental_distribute_dataset(stream))
+    while (batch := reading(training.val, lambda: next(batches, None))) is not None:
         val_step(batch)
     logs = model.get_metrics_result()
+    _check_finite(training, training.step, float(logs["cross_entropy"]), "validation loss")
     return {"val_loss": float(logs["cross_entropy"]), "val_top1": float(logs["top1"])}
 
 
@@ -168,21 +196,25 @@ def _save(training: Training) -> None:
     save_checkpoint(training.run.last_checkpoint, training.variables, {"step": training.step, "best": training.best})
 
 
-def _stop_not_finite(training: Training, loss: float, name: str = "loss") -> None:
-    epoch, step = divmod(training.step - 1, training.steps)
+def _check_finite(training: Training, step: int, loss: float, name: str = "loss") -> None:
+    if math.isfinite(loss):
+        return
+    epoch, in_epoch = divmod(step - 1, training.steps)
     saved = "the last whole epoch is saved" if training.run.last_checkpoint.is_file() else "nothing was saved yet"
     raise KclsError(
-        f"the {name} is {loss} at step {training.step} (epoch {epoch + 1}, step {step + 1} of {training.steps}), "
-        f"learning rate {float(training.schedule(training.step - 1)):.3g}; {saved}. "
+        f"the {name} is {loss} at step {step} (epoch {epoch + 1}, step {in_epoch + 1} of {training.steps}), "
+        f"learning rate {float(training.schedule(step - 1)):.3g}; {saved}. "
         "A lower optimizer.lr or a longer optimizer.warmup_epochs usually helps"
     )
 
 
 def _stop_interrupted(training: Training, number: int) -> None:
     _save(training)
-    raise Interrupted(
-        f"{signal.Signals(number).name}: saved at step {training.step} of "
-        f"{training.steps * training.recipe.train.epochs}; go on with "
-        f"`kcls train --resume --out {shlex.quote(str(training.run.path))}`",
-        number,
+    raise Interrupted(f"{signal.Signals(number).name}: {_saved(training)}", number)
+
+
+def _saved(training: Training) -> str:
+    return (
+        f"saved at step {training.step} of {training.steps * training.recipe.train.epochs}; go on with "
+        f"`kcls train --resume --out {shlex.quote(str(training.run.path))}`"
     )

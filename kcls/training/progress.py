@@ -1,9 +1,10 @@
-"""What a person sees of a training: a live line on a terminal, a plain line an epoch in a log."""
+"""What a person sees of a training: a live line on a terminal, a plain line an epoch in a log, TensorBoard."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -56,3 +57,23 @@ class TrainingDisplay:
             f"val_loss {row['val_loss']:.4f}  val_top1 {row['val_top1']:.4f}  lr {row['lr']:.2e}  "
             f"{row['images_per_second']:,.0f} images/s  {row['seconds']:.1f} s{best}"
         )
+
+
+class TensorBoard:
+    """Writes the numbers of each epoch to a folder that TensorBoard reads."""
+
+    def __init__(self, folder: Path):
+        self.writer = tf.summary.create_file_writer(str(folder))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self.writer.close()
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Writes the row of an epoch."""
+        with self.writer.as_default(row["step"]):
+            for key in ("loss", "top1", "val_loss", "val_top1", "lr", "images_per_second"):
+                tf.summary.scalar(key, row[key])
+        self.writer.flush()

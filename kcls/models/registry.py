@@ -9,10 +9,10 @@ from typing import Any
 import keras
 from keras import layers
 
-from kcls.catalogue import check_options
 from kcls.errors import RecipeError, near
 from kcls.models.layers import FirstOf
 from kcls.models.roles import to_head
+from kcls.options import check_options
 
 Head = Callable[[Any, int], Any]
 

@@ -19,6 +19,7 @@ from kcls.errors import KclsError, RecipeError
 from kcls.files import replacing, write_json
 from kcls.methods import AuxiliaryHeads, has_auxiliary_heads
 from kcls.models import create_model
+from kcls.pretrained import fill_pretrained, find_pretrained
 from kcls.recipe import Recipe, changed_keys, load_recipe
 from kcls.run import Run, create_run, newest_run, open_run
 from kcls.training.checkpoint import load_checkpoint
@@ -28,7 +29,6 @@ from kcls.training.fast_layers import speed_up
 from kcls.training.loop import Training, run_epochs
 from kcls.training.objective import CrossEntropy, make_metrics
 from kcls.training.optimizer import Schedule, make_optimizer, make_schedule
-from kcls.weights.entry import fill_pretrained, find_pretrained
 from kcls.weights.source import DATA_DEFAULTS, Pretrained
 
 

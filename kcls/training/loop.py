@@ -14,10 +14,12 @@ import tensorflow as tf
 from kcls.data.sources import Split, reading
 from kcls.data.stream import evaluation_stream, training_epoch
 from kcls.errors import Interrupted, KclsError
+from kcls.methods import Method
 from kcls.models.count import trainable_params
 from kcls.recipe import Recipe
 from kcls.run import Run
 from kcls.training.checkpoint import save_checkpoint
+from kcls.training.objective import measured, validated
 from kcls.training.optimizer import Schedule
 from kcls.training.progress import TrainingDisplay
 from kcls.training.signals import StopSignals
@@ -31,7 +33,7 @@ class Training:
     recipe: Recipe
     run: Run
     strategy: tf.distribute.Strategy
-    model: keras.Model
+    model: Method
     schedule: Schedule
     train: Split
     val: Split
@@ -101,7 +103,8 @@ def run_epochs(training: Training) -> None:
             _keep_if_best(training, row)
             run.write_history([*run.history(), row])
             with board.as_default(training.step):
-                for key in ("loss", "top1", "val_loss", "val_top1", "lr", "images_per_second"):
+                names = validated(row)
+                for key in (*names, *(f"val_{name}" for name in names), "lr", "images_per_second"):
                     tf.summary.scalar(key, row[key])
             board.flush()
             display.epoch(row, epochs)
@@ -117,7 +120,7 @@ def _headline(training: Training) -> str:
     if training.pretrained:
         start = f"from {training.pretrained}, head {training.pretrained.head}; "
     return (
-        f"{training.run.path}: {start}{recipe.model.name}, {trainable_params(training.model):,} parameters; "
+        f"{training.run.path}: {start}{recipe.model.name}, {trainable_params(training.model.network):,} parameters; "
         f"{recipe.data.source}, {len(train_split.class_names)} classes, {train_split.count:,} training and "
         f"{training.val.count:,} validation images; {training.strategy.num_replicas_in_sync} replica(s)"
     )
@@ -132,13 +135,10 @@ def _distributed(strategy: tf.distribute.Strategy, split: Split, batches: tf.dat
 
 def _epoch_row(training: Training, epoch: int, steps: int, began: float) -> dict[str, Any]:
     seconds = time.perf_counter() - began
-    logs = training.model.get_metrics_result()
     return {
         "epoch": epoch + 1,
         "step": training.step,
-        "loss": float(logs["cross_entropy"]),
-        "objective": float(logs["loss"]),  # what was minimised: with label smoothing
-        "top1": float(logs["top1"]),
+        **measured(training.model.get_metrics_result()),
         "lr": float(training.schedule(training.step - 1)),
         "images_per_second": steps * training.recipe.train.batch_size / seconds,
         "seconds": seconds,
@@ -151,17 +151,17 @@ def _validate(training: Training, val_step) -> dict[str, Any]:
     batches = evaluation_stream(training.val, batch_size, padded=True)
     for batch in _distributed(training.strategy, training.val, batches):
         val_step(batch)
-    logs = model.get_metrics_result()
-    return {"val_loss": float(logs["cross_entropy"]), "val_top1": float(logs["top1"])}
+    values = measured(model.get_metrics_result())
+    return {f"val_{name}": value for name, value in values.items() if name != "objective"}
 
 
 def _keep_if_best(training: Training, row: dict[str, Any]) -> None:
-    """Keeps the weights if the validation top-1 is the highest so far; among equals, if the loss is the lowest."""
-    best = training.best
-    row["best"] = best is None or (row["val_top1"], -row["val_loss"]) > (best["val_top1"], -best["val_loss"])
+    """Keeps the network's weights if the epoch is the best so far, of what the method watches."""
+    watched = training.model.watched
+    row["best"] = training.best is None or watched.rank(row) > watched.rank(training.best)
     if row["best"]:
-        training.best = {key: row[key] for key in ("epoch", "val_top1", "val_loss")}
-        save_checkpoint(training.run.best_checkpoint, training.model.weights, training.best)
+        training.best = {key: row[key] for key in ("epoch", watched.key, "val_loss")}
+        save_checkpoint(training.run.best_checkpoint, training.model.network.weights, training.best)
 
 
 def _save(training: Training) -> None:

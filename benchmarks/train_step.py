@@ -72,9 +72,10 @@ def keras_contestant(contestant: str, name: str, precision: str, batch_size: int
     import numpy as np
     import tensorflow as tf
 
+    from kcls.methods import Method
     from kcls.models import create_model
     from kcls.models.count import trainable_params
-    from kcls.training.entry import compile_network
+    from kcls.training.entry import compile_method
     from kcls.training.fast_layers import speed_up
     from kcls.training.loop import make_train_step
     from kcls.training.objective import CrossEntropy
@@ -91,8 +92,9 @@ def keras_contestant(contestant: str, name: str, precision: str, batch_size: int
         speed_up(model)
     optimizer = SGD(Schedule(LR, total=1000), momentum=MOMENTUM, l2=WEIGHT_DECAY)
     optimizer.build(model.trainable_variables)
-    compile_network(model, optimizer, CrossEntropy())
-    train_step = make_train_step(model, tf.distribute.get_strategy())
+    method = Method(model)
+    compile_method(method, optimizer, CrossEntropy())
+    train_step = make_train_step(method, tf.distribute.get_strategy())
 
     random = np.random.default_rng(0)
     shape = (batch_size, network.image_size, network.image_size, 3)

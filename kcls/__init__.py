@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from kcls.exporting import export
     from kcls.models import create_model, list_models
     from kcls.prediction import predict
+    from kcls.pretrained import load_pretrained
     from kcls.recipe import Recipe, RecipeError, load_recipe
     from kcls.run import Run, newest_run
     from kcls.training import train
-    from kcls.weights import load_pretrained
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "create_model": "kcls.models",
     "list_models": "kcls.models",
-    "load_pretrained": "kcls.weights",
+    "load_pretrained": "kcls.pretrained",
     "load_data": "kcls.data",
     "Recipe": "kcls.recipe",
     "RecipeError": "kcls.recipe",

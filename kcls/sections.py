@@ -71,6 +71,17 @@ class ModelSection(Section):
         return {} if self.pretrained else {"pretrained_sha256": "without pretrained"}
 
 
+class MethodSection(Section):
+    """How the network is trained, if not in the plain way: a method of ``kcls.methods`` and its options.
+
+    ``auxiliary_heads``: ``weight`` is the factor of each auxiliary loss (arXiv:1409.4842, section 5). A network with
+    auxiliary heads is trained so without being told.
+    """
+
+    name: Literal["auxiliary_heads"]
+    weight: Positive = 0.3
+
+
 class DataSection(Section):
     """Where the images come from, which of them are for what, and how they become ``image_size`` squares.
 
@@ -253,6 +264,7 @@ class Recipe(Section):
     """Everything that defines a run."""
 
     model: ModelSection
+    method: MethodSection | None = None
     data: DataSection
     augment: AugmentSection
     optimizer: OptimizerSection

@@ -14,7 +14,8 @@ from tiny import build, images, jitter
 from kcls.errors import RecipeError
 from kcls.methods import MaskedAutoencoder
 from kcls.models import create_model
-from kcls.models.layers import MaskTokens, RandomMask, SinCosPositions
+from kcls.models.layers import MaskTokens, RandomMask
+from kcls.models.positions import SinCosPositions
 
 np_layer_norm = partial(np_layer_norm, epsilon=1e-6)
 

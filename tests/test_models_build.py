@@ -129,7 +129,7 @@ def test_dropout_stands_between_features_and_head():
     model = build("cifar", drop_rate=0.3)
     names = [layer.name for layer in model.layers]
     assert model.get_layer("drop").rate == 0.3
-    assert names.index("drop") == names.index("head") - 1 == names.index("pool") + 1
+    assert names.index("drop") == names.index("head") - 1 == names.index("to_head") + 1
 
 
 def test_dropout_acts_in_training_only():

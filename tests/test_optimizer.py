@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from tiny import build
 
 from kcls.sections import OptimizerSection
 from kcls.training.objective import CrossEntropy
@@ -67,6 +68,20 @@ def test_biases_and_norms_are_not_decayed(name):
     optimizer = make_optimizer(options, make_schedule(options, steps_per_epoch=1, epochs=9), [kernel, gamma])
     optimizer.apply([keras.ops.zeros((2, 2)), keras.ops.zeros(2)], [kernel, gamma])
     assert (kernel.numpy() < 1).all() and (gamma.numpy() == 1).all()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_tokens_and_positions_are_not_decayed_and_frozen_layers_stay(name):
+    keras.utils.set_random_seed(0)
+    model = build("deit_distilled")
+    model.get_layer("head").trainable = False
+    options = OptimizerSection(name=name, lr=0.1, weight_decay=0.5, schedule="constant")
+    variables = model.trainable_variables
+    optimizer = make_optimizer(options, make_schedule(options, steps_per_epoch=1, epochs=9), variables)
+    before = {w.path: w.numpy() for w in model.weights}
+    optimizer.apply([keras.ops.zeros(v.shape) for v in variables], variables)
+    decayed = {w.path for w in model.weights if not np.array_equal(w.numpy(), before[w.path])}
+    assert decayed == {w.path for w in model.weights if w.name == "kernel"} - {"head/kernel"}
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

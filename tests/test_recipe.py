@@ -131,7 +131,7 @@ def test_an_empty_recipe_is_refused(load, text):
 
 @pytest.mark.parametrize("text", ["- model\n- data\n", "resnet20", "3"])
 def test_a_recipe_that_is_no_mapping_is_refused(load, text):
-    expected = "r.yaml: a recipe is a mapping with the keys model, data, augment, optimizer, train, export"
+    expected = "r.yaml: a recipe is a mapping with the keys model, method, data, augment, optimizer, train, export"
     with pytest.raises(RecipeError, match=exactly(expected)):
         load(text)
 
@@ -182,7 +182,7 @@ def test_a_misspelt_key_gives_its_line_and_the_near_name(load):
 
 
 def test_a_misspelt_section_gives_its_line_and_the_near_name(load):
-    known = "(known: model, data, augment, optimizer, train, export)"
+    known = "(known: model, method, data, augment, optimizer, train, export)"
     with pytest.raises(RecipeError) as caught:
         load(edited("optimizer:", "optimiser:"))
     assert set(str(caught.value).splitlines()) == {

@@ -11,7 +11,8 @@ from tiny import build, images, jitter, logits, shared
 
 import kcls
 from kcls.errors import RecipeError
-from kcls.models.layers import DropPath, RelativePositionBias, ShiftedWindowMask
+from kcls.models.layers import DropPath, ShiftedWindowMask
+from kcls.models.positions import RelativePositionBias
 from kcls.models.registry import create_model, get_variant
 from kcls.models.swin import block, from_windows, merge_patches, to_windows, window_attention
 

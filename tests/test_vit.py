@@ -12,7 +12,8 @@ from tiny import NUM_CLASSES, build, images, jitter, logits, shared
 
 from kcls.errors import RecipeError
 from kcls.models import create_model
-from kcls.models.layers import ClassTokens, DropPath, PositionEmbedding
+from kcls.models.layers import ClassTokens, DropPath
+from kcls.models.positions import PositionEmbedding
 from kcls.models.registry import get_variant
 from kcls.models.transformer import encoder_block
 from kcls.weights.checkpoint import read_tensors

@@ -12,7 +12,7 @@ from tiny import images, jitter, logits
 import kcls
 from kcls.errors import KclsError, RecipeError
 from kcls.models import create_model
-from kcls.weights.entry import find_pretrained
+from kcls.pretrained import find_pretrained
 from kcls.weights.source import parse_source
 from kcls.weights.timm import NAME_MAPS
 

@@ -12,9 +12,9 @@ from tiny import images, logits
 
 from kcls.errors import KclsError
 from kcls.models import create_model, list_models
+from kcls.pretrained import find_pretrained
 from kcls.weights import load_pretrained
 from kcls.weights.applications import APPLICATIONS, _leaves
-from kcls.weights.entry import find_pretrained
 from kcls.weights.name_map import IMAGENET_MEAN, IMAGENET_STD
 
 # One architecture a kind, as small as it bears; the others have the same layers, only more of them.

@@ -5,6 +5,7 @@ Szegedy et al. 2015, arXiv:1409.4842, section 5: their losses are added to the n
 
 import keras
 
+from kcls.methods.method import Method
 from kcls.models.layers import FirstOf
 
 
@@ -13,7 +14,7 @@ def has_auxiliary_heads(network: keras.Model) -> bool:
     return any(isinstance(layer, FirstOf) for layer in network.layers)
 
 
-class AuxiliaryHeads(keras.Model):
+class AuxiliaryHeads(Method):
     """Trains a network together with its auxiliary heads: ``AuxiliaryHeads(network)``, then ``compile`` and ``fit``.
 
     It shares the network's layers, so the network is what is saved and used afterwards. Metrics and evaluation see
@@ -30,9 +31,14 @@ class AuxiliaryHeads(keras.Model):
     def __init__(self, network: keras.Model, weight: float = 0.3):
         if not has_auxiliary_heads(network):
             raise ValueError(f"{network.name} has no auxiliary heads")
+        super().__init__(network)
         heads = next(layer for layer in network.layers if isinstance(layer, FirstOf)).input
-        super().__init__(network.input, heads, name=network.name)
+        self.heads = keras.Model(network.input, heads)
         self.weight = weight
+
+    def call(self, x, training=None):
+        """Returns the logits of all heads."""
+        return self.heads(x, training=training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss of the network's logits, in training plus those of the auxiliary heads."""

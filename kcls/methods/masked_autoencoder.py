@@ -6,6 +6,7 @@ He et al. 2022, arXiv:2111.06377, section 3.
 import keras
 from keras import ops
 
+from kcls.methods.method import Method, Watched
 from kcls.models.layers import RandomMask
 
 EPSILON = 1e-6  # added to the variance of a patch
@@ -27,7 +28,7 @@ def normalized(pixels):
     return pixels * ops.rsqrt(variance + EPSILON)
 
 
-class MaskedAutoencoder(keras.Model):
+class MaskedAutoencoder(Method):
     """Trains a masked autoencoder: ``MaskedAutoencoder(network)``, then ``compile(optimizer)`` and ``fit(images)``.
 
     The loss is the mean squared error of the normalised pixels of the patches that the encoder has not seen. Labels are
@@ -41,16 +42,18 @@ class MaskedAutoencoder(keras.Model):
         ValueError: the network is not a masked autoencoder.
     """
 
+    watched = Watched("loss", "min")
+
     def __init__(self, network: keras.Model):
         if not any(isinstance(layer, RandomMask) for layer in network.layers):
             raise ValueError(f"{network.name} is not a masked autoencoder")
-        super().__init__(network.input, network.output, name=network.name)
+        super().__init__(network)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The mean error of the masked patches, each counted as often as ``sample_weight`` says."""
         pixels, mask = y_pred
-        (size, _) = self.get_layer("patches").kernel_size
-        target = normalized(pixels_of_patches(self.get_layer("normalize")(x), size))
+        (size, _) = self.network.get_layer("patches").kernel_size
+        target = normalized(pixels_of_patches(self.network.get_layer("normalize")(x), size))
         error = ops.mean(ops.square(pixels - target), axis=-1)
         if sample_weight is not None:
             mask = mask * ops.cast(ops.reshape(sample_weight, (-1, 1)), mask.dtype)

@@ -20,7 +20,7 @@ sines.
 from keras import initializers, layers, ops
 
 from kcls.models.blocks import activation, conv, max_pool
-from kcls.models.layers import PositionEmbedding
+from kcls.models.positions import PositionEmbedding
 from kcls.models.registry import variants
 from kcls.models.transformer import attention, dense, layer_norm, linear_head, mlp, residual
 

@@ -31,7 +31,7 @@ from math import ceil
 from keras import layers, ops
 
 from kcls.models.blocks import activation, conv, conv_norm_act, depthwise_conv, norm, round_width, squeeze_excite
-from kcls.models.layers import RelativePositionBias
+from kcls.models.positions import RelativePositionBias
 from kcls.models.registry import variants
 from kcls.models.transformer import attention, check_divides, dense, layer_norm, linear_head, mlp, residual
 

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kcls.models.roles import not_decayed
+
 
 @keras.saving.register_keras_serializable("kcls")
 class DropPath(keras.layers.Layer):
@@ -131,7 +133,8 @@ class ClassTokens(keras.layers.Layer):
     def build(self, input_shape):
         """Makes the tokens, (1, count, C)."""
         shape = (1, self.count, input_shape[-1])
-        self.tokens = self.add_weight(name="tokens", shape=shape, initializer=keras.initializers.TruncatedNormal(0.02))
+        initializer = keras.initializers.TruncatedNormal(0.02)
+        self.tokens = not_decayed(self.add_weight(name="tokens", shape=shape, initializer=initializer))
 
     def call(self, x):
         """Returns ``x`` behind the tokens."""
@@ -145,72 +148,6 @@ class ClassTokens(keras.layers.Layer):
     def get_config(self):
         """Configuration for saving."""
         return {**super().get_config(), "count": self.count}
-
-
-@keras.saving.register_keras_serializable("kcls")
-class PositionEmbedding(keras.layers.Layer):
-    """Adds a learnt vector to each token: (B, N, C) -> the same.
-
-    Weights of another image size are resized when they are loaded (``kcls.weights.resize``): the tokens are a square
-    grid, row by row, behind ``prefix`` others, which are not resized.
-
-    Args:
-        prefix: number of tokens before the grid.
-        stddev: deviation of the first values.
-    """
-
-    def __init__(self, prefix: int = 0, stddev: float = 0.02, **kwargs):
-        super().__init__(**kwargs)
-        self.prefix = prefix
-        self.stddev = stddev
-
-    def build(self, input_shape):
-        """Makes the vectors, (1, N, C)."""
-        initializer = keras.initializers.TruncatedNormal(stddev=self.stddev)
-        self.positions = self.add_weight(name="positions", shape=(1, *input_shape[1:]), initializer=initializer)
-
-    def call(self, x):
-        """Returns ``x`` plus the vectors."""
-        return x + self.positions
-
-    def compute_output_shape(self, input_shape):
-        """The shape of the input."""
-        return input_shape
-
-    def get_config(self):
-        """Configuration for saving."""
-        return {**super().get_config(), "prefix": self.prefix, "stddev": self.stddev}
-
-
-@keras.saving.register_keras_serializable("kcls")
-class RelativePositionBias(keras.layers.Layer):
-    """Adds a learnt number for each head and offset between tokens of a square grid: (..., heads, N, N) -> the same.
-
-    Liu et al., "Swin Transformer", arXiv:2103.14030, equation 4. Row (dy + s - 1) (2 s - 1) + dx + s - 1 of the table
-    belongs to a query that lies dy rows below and dx columns right of the key, on a grid of s x s tokens.
-    """
-
-    def build(self, input_shape):
-        """Makes the table, ((2 s - 1)^2, heads)."""
-        heads, tokens = input_shape[-3:-1]
-        self.side = math.isqrt(tokens)
-        shape = ((2 * self.side - 1) ** 2, heads)
-        self.table = self.add_weight(name="table", shape=shape, initializer=keras.initializers.TruncatedNormal(0.02))
-
-    def index(self) -> np.ndarray:
-        """The row of the table for each query and key, (N, N)."""
-        y, x = np.divmod(np.arange(self.side**2), self.side)
-        dy, dx = y[:, None] - y, x[:, None] - x
-        return (dy + self.side - 1) * (2 * self.side - 1) + dx + self.side - 1
-
-    def call(self, products):
-        """Returns the products plus the biases."""
-        # Transposed first, it has a dense gradient; and a table that does not change folds into one constant.
-        return products + ops.take(ops.transpose(self.table), self.index(), axis=1)
-
-    def compute_output_shape(self, input_shape):
-        """The shape of the input."""
-        return input_shape
 
 
 @keras.saving.register_keras_serializable("kcls")
@@ -253,50 +190,6 @@ class ShiftedWindowMask(keras.layers.Layer):
     def get_config(self):
         """Configuration for saving."""
         return {**super().get_config(), "shift": self.shift}
-
-
-@keras.saving.register_keras_serializable("kcls")
-class SinCosPositions(keras.layers.Layer):
-    """Adds a fixed vector to each token of a square grid: (B, prefix + N, C) -> the same.
-
-    Vaswani et al., arXiv:1706.03762, section 3.5, in two dimensions. The first half of the channels tells the column,
-    the second the row: of a number p, C / 4 sines of p / 10000^(4 i / C), i from 0, then as many cosines.
-
-    Args:
-        prefix: number of tokens before the grid, which stay as they are.
-    """
-
-    def __init__(self, prefix: int = 0, **kwargs):
-        super().__init__(**kwargs)
-        self.prefix = prefix
-
-    def build(self, input_shape):
-        """Checks that there is a grid."""
-        length, width = input_shape[1] - self.prefix, input_shape[2]
-        if width % 4:
-            raise ValueError(f"sines and cosines of two numbers need a multiple of 4 channels, not {width}")
-        if math.isqrt(length) ** 2 != length:
-            raise ValueError(f"{length} tokens are not a square grid")
-
-    def table(self, length: int, width: int) -> np.ndarray:
-        """The vectors, (prefix + N, C); those of the prefix are 0."""
-        rows, columns = np.divmod(np.arange(length - self.prefix), math.isqrt(length - self.prefix))
-        rates = 10_000.0 ** (-np.arange(width // 4) / (width // 4))
-        angles = [numbers[:, None] * rates for numbers in (columns, rows)]
-        grid = np.concatenate([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=1)
-        return np.pad(grid, [(self.prefix, 0), (0, 0)])
-
-    def call(self, x):
-        """Returns ``x`` plus the vectors."""
-        return x + ops.convert_to_tensor(self.table(*x.shape[1:]), dtype=x.dtype)
-
-    def compute_output_shape(self, input_shape):
-        """The shape of the input."""
-        return input_shape
-
-    def get_config(self):
-        """Configuration for saving."""
-        return {**super().get_config(), "prefix": self.prefix}
 
 
 @keras.saving.register_keras_serializable("kcls")
@@ -368,7 +261,8 @@ class MaskTokens(keras.layers.Layer):
     def build(self, input_shape):
         """Makes the token, (1, 1, C)."""
         shape = (1, 1, input_shape[0][-1])
-        self.token = self.add_weight(name="token", shape=shape, initializer=keras.initializers.TruncatedNormal(0.02))
+        initializer = keras.initializers.TruncatedNormal(0.02)
+        self.token = not_decayed(self.add_weight(name="token", shape=shape, initializer=initializer))
 
     def call(self, inputs):
         """Returns the tokens in their first order."""

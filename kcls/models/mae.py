@@ -16,7 +16,8 @@ Differs: kernels start as everywhere in the transformers here; the authors' code
 
 from keras import layers
 
-from kcls.models.layers import ClassTokens, MaskTokens, RandomMask, SinCosPositions
+from kcls.models.layers import ClassTokens, MaskTokens, RandomMask
+from kcls.models.positions import SinCosPositions
 from kcls.models.registry import variants
 from kcls.models.transformer import dense, init, layer_norm, patches
 from kcls.models.vit import EPSILON, encode

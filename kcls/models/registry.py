@@ -9,9 +9,10 @@ from typing import Any
 import keras
 from keras import layers
 
-from kcls.catalogue import check_options
 from kcls.errors import RecipeError, near
 from kcls.models.layers import FirstOf
+from kcls.models.roles import to_head
+from kcls.options import check_options
 
 Head = Callable[[Any, int], Any]
 
@@ -175,14 +176,24 @@ def create_model(
         return keras.Model(image, x, name=name)  # all outputs, for its training method
     x, *auxiliary = x if isinstance(x, tuple) else (x,)
     if num_classes:
-        if drop_rate:
-            x = layers.Dropout(drop_rate, name="drop")(x)
-        x = variant.head(x, num_classes)
-        if auxiliary:
-            named = ((f"head_auxiliary{i}", features) for i, features in enumerate(auxiliary, 1))
-            others = [layers.Dense(num_classes, dtype="float32", name=n)(features) for n, features in named]
-            x = FirstOf(dtype="float32", name="logits")([x, *others])
+        x = add_head(x, num_classes, variant.head, drop_rate, auxiliary)
     return keras.Model(image, x, name=name)
+
+
+def add_head(x, num_classes: int, head: Head, drop_rate: float, auxiliary: Sequence[Any]):
+    """Features (B, C) -> logits (B, num_classes); the layers are marked as the head, see ``kcls.models.roles``.
+
+    ``auxiliary`` are the features of the auxiliary heads, whose logits stay in the graph for training.
+    """
+    x = to_head(x)
+    if drop_rate:
+        x = layers.Dropout(drop_rate, name="drop")(x)
+    x = head(x, num_classes)
+    if auxiliary:
+        named = [(f"_auxiliary{i}", features) for i, features in enumerate(auxiliary, 1)]
+        others = [layers.Dense(num_classes, dtype="float32", name=f"head{n}")(to_head(f, n)) for n, f in named]
+        x = FirstOf(dtype="float32", name="logits")([x, *others])
+    return x
 
 
 def normalize(image, mean: Sequence[float] | None, std: Sequence[float] | None):

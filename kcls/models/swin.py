@@ -18,7 +18,8 @@ from itertools import count
 
 from keras import layers, ops
 
-from kcls.models.layers import RelativePositionBias, ShiftedWindowMask
+from kcls.models.layers import ShiftedWindowMask
+from kcls.models.positions import RelativePositionBias
 from kcls.models.registry import variants
 from kcls.models.transformer import attention, dense, init, layer_norm, linear_head, mlp, residual
 

@@ -23,7 +23,8 @@ deviation of .02; the authors' code has Glorot's uniform kernels and a head of z
 
 from keras import layers, ops
 
-from kcls.models.layers import ClassTokens, PositionEmbedding
+from kcls.models.layers import ClassTokens
+from kcls.models.positions import PositionEmbedding
 from kcls.models.registry import variants
 from kcls.models.transformer import encoder_block, layer_norm, linear_head, patches
 

@@ -16,8 +16,10 @@ from kcls.data.preprocess import Preprocess
 from kcls.data.stream import steps_per_epoch
 from kcls.errors import KclsError, RecipeError
 from kcls.files import replacing, write_json
-from kcls.methods import AuxiliaryHeads, has_auxiliary_heads
+from kcls.methods import Method, make_method
 from kcls.models import create_model
+from kcls.models.registry import get_variant
+from kcls.pretrained import fill_pretrained, find_pretrained
 from kcls.recipe import Recipe, changed_keys, load_recipe
 from kcls.run import Run, create_run, newest_run, open_run
 from kcls.training.checkpoint import load_checkpoint
@@ -27,7 +29,6 @@ from kcls.training.fast_layers import speed_up
 from kcls.training.loop import Training, run_epochs
 from kcls.training.objective import CrossEntropy, make_metrics
 from kcls.training.optimizer import Schedule, make_optimizer, make_schedule
-from kcls.weights.entry import fill_pretrained, find_pretrained
 from kcls.weights.source import DATA_DEFAULTS, Pretrained
 
 
@@ -65,6 +66,7 @@ def train(
         recipe = _resumed_recipe(run, recipe)
     if recipe is None:
         raise RecipeError("train needs a recipe, or resume")
+    _refuse_pretraining(recipe.model.name)
     pretrained = None
     if recipe.model.pretrained and not resume:
         recipe, pretrained = _with_pretrained(recipe, recipe.model.pretrained)
@@ -96,6 +98,15 @@ def train(
         run_epochs(training)
         _finish(training)
     return run
+
+
+def _refuse_pretraining(name: str) -> None:
+    if get_variant(name).finetuned_as:
+        raise RecipeError(
+            f"a recipe trains classifiers, and {name} only pre-trains, without labels; in Python: "
+            f"`kcls.methods.MaskedAutoencoder(kcls.create_model({name!r}, num_classes=0))`, then its "
+            "`compile(optimizer)` and `fit(images)`"
+        )
 
 
 def build_network(recipe: Recipe, num_classes: int) -> keras.Model:
@@ -142,36 +153,45 @@ def _build(
     schedule: Schedule,
     num_classes: int,
     pretrained: Pretrained | None,
-) -> tuple[keras.Model, Pretrained | None]:
-    """The compiled model with all its variables, in the strategy's scope; and which weights it starts with."""
+) -> tuple[Method, Pretrained | None]:
+    """The compiled method with all its variables, in the strategy's scope; and which weights it starts with."""
     keras.utils.set_random_seed(recipe.train.seed)
     policy = keras.config.dtype_policy()
     with strategy.scope():
         keras.config.set_dtype_policy(recipe.train.precision)
         try:
-            model = build_network(recipe, num_classes)
+            network = build_network(recipe, num_classes)
         finally:
             keras.config.set_dtype_policy(policy)
         if pretrained:
-            pretrained = fill_pretrained(model, pretrained, normalization=False)  # the recipe has mean and std
-        if has_auxiliary_heads(model):
-            model = AuxiliaryHeads(model)
+            pretrained = fill_pretrained(network, pretrained, normalization=False)  # the recipe has mean and std
         if strategy.num_replicas_in_sync > 1:
-            synchronize_batch_norm(model)
-        speed_up(model)
-        optimizer = make_optimizer(recipe.optimizer, schedule, model.trainable_variables)
-        compile_network(model, optimizer, CrossEntropy(recipe.train.label_smoothing))
-    return model, pretrained
+            synchronize_batch_norm(network)
+        speed_up(network)
+        method = _make_method(recipe, network)
+        optimizer = make_optimizer(recipe.optimizer, schedule, method.trainable_variables)
+        compile_method(method, optimizer, CrossEntropy(recipe.train.label_smoothing))
+    return method, pretrained
 
 
-def compile_network(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: CrossEntropy) -> None:
-    """Compiles a model and makes the variables of its metrics, which must exist before a checkpoint is read."""
-    model.compile(optimizer, loss=loss, weighted_metrics=make_metrics(), jit_compile=False)
-    labels = tf.zeros((1,), tf.int64)
-    logits = model(tf.zeros((1, *model.input.shape[1:])), training=False)
-    model.compute_loss(y=labels, y_pred=logits)
-    model.compute_metrics(None, labels, logits)
-    model.reset_metrics()
+def _make_method(recipe: Recipe, network: keras.Model) -> Method:
+    """The recipe's method around the network."""
+    if recipe.method is None:
+        return make_method(network)
+    try:
+        return make_method(network, **recipe.method.resolved())
+    except ValueError as error:
+        raise RecipeError(f"method {recipe.method.name!r} does not fit the recipe: {error}") from error
+
+
+def compile_method(method: Method, optimizer: keras.optimizers.Optimizer, loss: CrossEntropy) -> None:
+    """Compiles a method and makes the variables of its metrics, which must exist before a checkpoint is read."""
+    method.compile(optimizer, loss=loss, weighted_metrics=make_metrics(), jit_compile=False)
+    images, labels = tf.zeros((1, *method.network.input.shape[1:])), tf.zeros((1,), tf.int64)
+    outputs = method(images, training=False)
+    method.compute_loss(images, labels, outputs)
+    method.compute_metrics(images, labels, outputs)
+    method.reset_metrics()
 
 
 def _restore(training: Training) -> None:
@@ -208,12 +228,13 @@ def _finish(training: Training) -> None:
     """Writes the model with the best weights: built anew, in float32, outside any strategy."""
     recipe, run = training.recipe, training.run
     model = build_network(recipe, len(training.train.class_names))
+    network = training.model.network
     with training.strategy.scope():
-        load_checkpoint(run.best_checkpoint, training.model.weights)
-    trained = {weight.path: weight for weight in training.model.weights}
+        load_checkpoint(run.best_checkpoint, network.weights)
+    trained = {weight.path: weight for weight in network.weights}
     for weight in model.weights:
         weight.assign(trained[weight.path].numpy())
-    plot_curves(run.history(), run.path / "curves.png")
+    plot_curves(run.history(), training.model.watched, run.path / "curves.png")
     with replacing(run.model_file) as temporary:
         model.save(temporary)
         add_config(temporary, run.class_names, Preprocess.from_recipe(recipe.data))

@@ -17,10 +17,12 @@ from kcls.data.reading import reading
 from kcls.data.source import Source
 from kcls.data.stream import evaluation_stream, training_stream
 from kcls.errors import DataError, Interrupted, KclsError
+from kcls.methods import Method
 from kcls.models.count import trainable_params
 from kcls.recipe import Recipe
 from kcls.run import Run
 from kcls.training.checkpoint import save_checkpoint
+from kcls.training.objective import measured
 from kcls.training.optimizer import Schedule
 from kcls.training.progress import TensorBoard, TrainingDisplay
 from kcls.training.signals import StopSignals
@@ -36,7 +38,7 @@ class Training:
     recipe: Recipe
     run: Run
     strategy: tf.distribute.Strategy
-    model: keras.Model
+    model: Method
     schedule: Schedule
     train: Source
     val: Source
@@ -132,7 +134,7 @@ def _headline(training: Training) -> str:
     if training.pretrained:
         start = f"from {training.pretrained}, head {training.pretrained.head}; "
     return (
-        f"{training.run.path}: {start}{recipe.model.name}, {trainable_params(training.model):,} parameters; "
+        f"{training.run.path}: {start}{recipe.model.name}, {trainable_params(training.model.network):,} parameters; "
         f"{recipe.data.source}, {len(train_split.class_names)} classes, {train_split.count:,} training and "
         f"{training.val.count:,} validation images; {training.strategy.num_replicas_in_sync} replica(s)"
     )
@@ -157,13 +159,10 @@ def _training_batches(training: Training) -> Iterator:
 
 def _epoch_row(training: Training, epoch: int, steps: int, began: float) -> dict[str, Any]:
     seconds = time.perf_counter() - began
-    logs = training.model.get_metrics_result()
     return {
         "epoch": epoch + 1,
         "step": training.step,
-        "loss": float(logs["cross_entropy"]),
-        "objective": float(logs["loss"]),  # what was minimised: with label smoothing
-        "top1": float(logs["top1"]),
+        **measured(training.model.get_metrics_result()),
         "lr": float(training.schedule(training.step - 1)),
         "images_per_second": steps * training.recipe.train.batch_size / seconds,
         "seconds": seconds,
@@ -178,18 +177,19 @@ def _validate(training: Training, val_step) -> dict[str, Any]:
     batches = iter(training.strategy.experimental_distribute_dataset(stream))
     while (batch := reading(training.val, lambda: next(batches, None))) is not None:
         val_step(batch)
-    logs = model.get_metrics_result()
-    _check_finite(training, training.step, float(logs["cross_entropy"]), "validation loss")
-    return {"val_loss": float(logs["cross_entropy"]), "val_top1": float(logs["top1"])}
+    values = {f"val_{name}": value for name, value in measured(model.get_metrics_result()).items()}
+    _check_finite(training, training.step, values["val_loss"], "validation loss")
+    del values["val_objective"]
+    return values
 
 
 def _keep_if_best(training: Training, row: dict[str, Any]) -> None:
-    """Keeps the weights if the validation top-1 is the highest so far; among equals, if the loss is the lowest."""
-    best = training.best
-    row["best"] = best is None or (row["val_top1"], -row["val_loss"]) > (best["val_top1"], -best["val_loss"])
+    """Keeps the network's weights if the epoch is the best so far, of what the method watches."""
+    watched = training.model.watched
+    row["best"] = training.best is None or watched.rank(row) > watched.rank(training.best)
     if row["best"]:
-        training.best = {key: row[key] for key in ("epoch", "val_top1", "val_loss")}
-        save_checkpoint(training.run.best_checkpoint, training.model.weights, training.best)
+        training.best = {key: row[key] for key in ("epoch", watched.key, "val_loss")}
+        save_checkpoint(training.run.best_checkpoint, training.model.network.weights, training.best)
 
 
 def _save(training: Training) -> None:

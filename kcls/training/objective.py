@@ -1,5 +1,8 @@
 """What is minimised and what is watched."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -33,3 +36,19 @@ def make_metrics() -> list[keras.metrics.Metric]:
         keras.metrics.SparseCategoricalAccuracy(name="top1"),
         keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
     ]
+
+
+def measured(logs: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a model in the words of an epoch's row.
+
+    ``objective`` is what was minimised: with label smoothing, or with whatever a method adds. ``loss`` is the plain
+    cross-entropy; where a method measures none, the objective again.
+    """
+    values = {name: float(value) for name, value in logs.items()}
+    objective = values.pop("loss")
+    return {"loss": values.pop("cross_entropy", objective), "objective": objective, **values}
+
+
+def validated(row: Mapping[str, Any]) -> list[str]:
+    """Names of the metrics of an epoch's row that were measured in training and in validation, loss first."""
+    return [name for name in row if f"val_{name}" in row]

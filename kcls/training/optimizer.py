@@ -5,12 +5,8 @@ import math
 import keras
 from keras import ops
 
+from kcls.models.roles import is_decayed
 from kcls.sections import OptimizerSection
-
-
-def is_decayed(variable) -> bool:
-    """Whether weight decay applies: to kernels; not to biases, norms and slopes, which are one number a channel."""
-    return sum(size > 1 for size in variable.shape) > 1 or variable.name == "kernel"
 
 
 @keras.saving.register_keras_serializable("kcls")
@@ -25,9 +21,15 @@ class SGD(keras.optimizers.SGD):
         super().__init__(learning_rate, **kwargs)
         self.l2 = l2
 
+    def build(self, variables):
+        """Makes the momenta, and notes which variables are decayed: only here they have their marks."""
+        if not self.built:
+            self.decayed = tuple(map(is_decayed, variables))
+        super().build(variables)
+
     def update_step(self, gradient, variable, learning_rate):
         """One step of one variable; the gradient is already summed over the replicas."""
-        if self.l2 and is_decayed(variable):
+        if self.l2 and self.decayed[self._get_variable_index(variable)]:
             gradient = ops.add(gradient, ops.multiply(variable, ops.cast(self.l2, variable.dtype)))
         super().update_step(gradient, variable, learning_rate)
 

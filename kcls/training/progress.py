@@ -8,6 +8,8 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from kcls.training.objective import validated
+
 
 class TrainingDisplay:
     """Shows steps and epochs on stderr and writes the epochs to a log file.
@@ -52,9 +54,10 @@ class TrainingDisplay:
     def epoch(self, row: dict[str, Any], epochs: int) -> None:
         """Prints and logs an epoch's line."""
         best = "  best so far" if row["best"] else ""
+        names = validated(row)
+        metrics = "  ".join(f"{key} {row[key]:.4f}" for key in (*names, *(f"val_{name}" for name in names)))
         self.say(
-            f"epoch {row['epoch']:>3}/{epochs}  loss {row['loss']:.4f}  top1 {row['top1']:.4f}  "
-            f"val_loss {row['val_loss']:.4f}  val_top1 {row['val_top1']:.4f}  lr {row['lr']:.2e}  "
+            f"epoch {row['epoch']:>3}/{epochs}  {metrics}  lr {row['lr']:.2e}  "
             f"{row['images_per_second']:,.0f} images/s  {row['seconds']:.1f} s{best}"
         )
 
@@ -74,6 +77,7 @@ class TensorBoard:
     def epoch(self, row: dict[str, Any]) -> None:
         """Writes the row of an epoch."""
         with self.writer.as_default(row["step"]):
-            for key in ("loss", "top1", "val_loss", "val_top1", "lr", "images_per_second"):
+            names = validated(row)
+            for key in (*names, *(f"val_{name}" for name in names), "lr", "images_per_second"):
                 tf.summary.scalar(key, row[key])
         self.writer.flush()

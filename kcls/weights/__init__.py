@@ -1,20 +1,10 @@
 """Pretrained weights: where they come from, whose names they carry, and how they get into a model.
 
+The door is ``kcls.load_pretrained``; it takes
+
 timm/resnet50.a1_in1k          of the Hugging Face hub; @revision pins a commit, a branch or a tag
 timm:my/model.safetensors      a local file with timm's tensor names; timm's config.json may lie beside it
 keras/ResNet50                 of Keras Applications, trained on ImageNet
 keras:my/model.weights.h5      a local weights file of the Keras Applications model
 runs/digits/1, my/model.keras  a finished run of kcls, or the file of a model of ``create_model``
 """
-
-from typing import Any
-
-_HOMES = {"load_pretrained": "kcls.weights.entry"}
-
-
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,7 @@ import numpy as np
 
 from kcls.errors import KclsError
 from kcls.models.registry import create_model
-from kcls.weights.resize import resized
+from kcls.models.roles import fitted, head_layers
 
 SHOWN = 20  # how many differences an error lists
 
@@ -35,6 +35,7 @@ def assign(
         KclsError: a weight is missing, left over, of another shape or not finite; the model is unchanged then.
     """
     problems, values, used, head_fits = [], [], set(), True
+    head = head_layers(model)
     for layer in model.layers:
         for weight in layer.weights:
             if not is_weight(weight):
@@ -44,16 +45,16 @@ def assign(
             if name not in available:
                 problems.append(f"{name} is missing (our {weight.path})")
                 continue
-            value = resized(read(name, weight, layer), layer)
+            value = fitted(layer, weight.name, read(name, weight, layer))
             if value.shape == tuple(weight.shape):
                 if not np.isfinite(value).all():
                     problems.append(f"{name} is not finite")
                 values.append((layer, weight, value))
-            elif is_head(layer) and value.shape[:-1] == tuple(weight.shape)[:-1]:  # the last dimension: classes
+            elif layer in head and value.shape[:-1] == tuple(weight.shape)[:-1]:  # the last dimension: classes
                 head_fits = False
             else:
                 problems.append(f"{name} is {value.shape}, our {weight.path} is {tuple(weight.shape)}")
-    if not any(is_head(layer) for layer in model.layers):
+    if not head:
         used |= {names(weight.path) for weight in _head_weights(model)}
     problems += [f"{name} is left over" for name in sorted(set(available) - used)]
     if problems:
@@ -61,7 +62,7 @@ def assign(
         more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise KclsError(f"{source} does not fit {model.name}, {len(problems)} weights differ:{shown}{more}")
     for layer, weight, value in values:
-        if head_fits or not is_head(layer):
+        if head_fits or layer not in head:
             weight.assign(value)
     return head_fits
 
@@ -71,12 +72,7 @@ def is_weight(variable) -> bool:
     return "seed_generator" not in variable.path
 
 
-def is_head(layer: keras.layers.Layer) -> bool:
-    """Whether the layer's size depends on the number of classes, or it stands behind one that does."""
-    return layer.name.startswith("head")
-
-
 def _head_weights(model: keras.Model) -> list:
     """The weights that the head of a model without head would have."""
     whole = create_model(model.name, num_classes=1)  # of the published size, which always fits
-    return [weight for layer in whole.layers if is_head(layer) for weight in layer.weights if is_weight(weight)]
+    return [weight for layer in head_layers(whole) for weight in layer.weights if is_weight(weight)]

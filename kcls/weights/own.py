@@ -1,25 +1,21 @@
-"""Weights of kcls itself: a finished run, or the ``.keras`` file of a model of ``create_model``."""
+"""Weights of kcls itself: the ``.keras`` file of a model of ``create_model``, such as that of a run."""
 
 from pathlib import Path
 
 import keras
 
-from kcls.data.archive import read_config
 from kcls.errors import KclsError
 from kcls.models.registry import mean_and_std
-from kcls.run import finished_run, is_run
 from kcls.weights.assign import assign, is_weight
-from kcls.weights.source import Pretrained, Source, sha256
+from kcls.weights.source import Pretrained, sha256
 
 
-def find(source: Source, name: str) -> Pretrained:
-    """The model file of the source; one of ``kcls train`` also says how it wants its images.
+def find(source: str, file: Path, name: str) -> Pretrained:
+    """The model file of the variant ``name`` that a source means.
 
     Raises:
-        KclsError: it is neither, or of another architecture.
+        KclsError: it is no such file, or of another architecture.
     """
-    path = source.path or Path(source.text)
-    file = finished_run(path).model_file if is_run(path) else path
     if file.suffix != ".keras":
         raise KclsError(f"{file} is neither a run nor a .keras file")
     model = _open(file)
@@ -27,14 +23,9 @@ def find(source: Source, name: str) -> Pretrained:
         raise KclsError(f"{file} is not of a model of create_model: it has no normalisation inside")
     if model.name != name:
         raise KclsError(f"{file} is a {model.name}, not a {name}")
-    try:
-        wanted = read_config(file)[1].to_dict()
-    except KclsError:  # saved by a script
-        wanted = {"image_size": model.input.shape[1]}
     mean, std = mean_and_std(model)
-    if wanted.get("fit") == "pad":
-        wanted.pop("crop_fraction")
-    return Pretrained(source.text, name, file, sha256(file), mean=mean, std=std, **wanted)
+    size = model.input.shape[1]
+    return Pretrained(source, name, file, sha256(file), mean=mean, std=std, image_size=size)
 
 
 def fill(model: keras.Model, found: Pretrained) -> bool:

@@ -2,14 +2,17 @@
 
 import dataclasses
 import logging
+from pathlib import Path
 from types import ModuleType
 
 import keras
 
+from kcls.data.archive import read_config
 from kcls.errors import KclsError, RecipeError
 from kcls.models.registry import get_variant, list_models, rescale
+from kcls.run import finished_run, is_run
 from kcls.weights import applications, checkpoint, own
-from kcls.weights.source import Pretrained, parse_source
+from kcls.weights.source import Pretrained, Source, parse_source
 
 _LIBRARIES: dict[str, ModuleType] = {"timm": checkpoint, "keras": applications, "kcls": own}
 
@@ -51,10 +54,24 @@ def find_pretrained(name: str, source: str, sha256: str | None = None) -> Pretra
     """
     get_variant(name)
     parsed = parse_source(source)
-    found = _LIBRARIES[parsed.library].find(parsed, name)
+    found = _find_own(parsed, name) if parsed.library == "kcls" else _LIBRARIES[parsed.library].find(parsed, name)
     if sha256 and found.sha256 != sha256.lower():
         raise KclsError(f"{found.file} has the SHA-256 {found.sha256}, not {sha256} as the recipe says")
     return found
+
+
+def _find_own(source: Source, name: str) -> Pretrained:
+    """The model file of a run, or the file itself; one of ``kcls train`` also says how it wants its images."""
+    path = source.path or Path(source.text)
+    file = finished_run(path).model_file if is_run(path) else path
+    found = own.find(source.text, file, name)
+    try:
+        wanted = read_config(file)[1].to_dict()
+    except KclsError:  # saved by a script
+        return found
+    if wanted["fit"] == "pad":
+        wanted.pop("crop_fraction")
+    return dataclasses.replace(found, **wanted)
 
 
 def fill_pretrained(model: keras.Model, found: Pretrained, *, normalization: bool = True) -> Pretrained:

@@ -6,10 +6,11 @@ Two sources, image folders and TensorFlow Datasets (our embedded data sets among
 import contextlib
 import importlib
 import io
+import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -26,11 +27,15 @@ SHUFFLE_BUFFER = 16_384  # records, where a split can only be read in order
 
 
 class Split(ABC):
-    """``count`` labelled images of the classes ``class_names``; without ``preprocess``, in their own sizes."""
+    """``count`` labelled images of the classes ``class_names``; without ``preprocess``, in their own sizes.
 
-    def __init__(self, name: str, count: int, class_names: tuple[str, ...], preprocess: Preprocess | None):
+    ``names``: of the images, in the split's own order: the path from the folder, else ``split/index``.
+    """
+
+    def __init__(self, name: str, names: Sequence[str], class_names: tuple[str, ...], preprocess: Preprocess | None):
         self.name = name
-        self.count = count
+        self.names = names
+        self.count = len(names)
         self.class_names = class_names
         self.preprocess = preprocess
 
@@ -64,8 +69,8 @@ def _positions(count: int, order, start: int) -> tf.data.Dataset:
 class _FolderSplit(Split):
     """Files that are read and decoded in every pass."""
 
-    def __init__(self, name: str, files: Files, preprocess: Preprocess | None):
-        super().__init__(name, len(files.paths), files.class_names, preprocess)
+    def __init__(self, name: str, root: str, files: Files, preprocess: Preprocess | None):
+        super().__init__(name, [os.path.relpath(path, root) for path in files.paths], files.class_names, preprocess)
         self.paths, self.labels = files.paths, files.labels
 
     def examples(self, order=None, start=0, every=1):
@@ -88,7 +93,8 @@ class _TfdsSplit(Split):
             count = info.splits[expression].num_examples
         except (KeyError, ValueError, AssertionError) as error:
             raise DataError(f"{builder.name} has no split {expression!r}: {error}") from None
-        super().__init__(name, count, tuple(info.features[self.label_key].names), preprocess)
+        names = [f"{expression}/{i}" for i in range(count)]
+        super().__init__(name, names, tuple(info.features[self.label_key].names), preprocess)
 
     def examples(self, order=None, start=0, every=1):
         import tensorflow_datasets as tfds
@@ -112,7 +118,7 @@ class _MemorySplit(Split):
     """A small split, decoded once."""
 
     def __init__(self, source: Split):
-        super().__init__(source.name, source.count, source.class_names, source.preprocess)
+        super().__init__(source.name, source.names, source.class_names, source.preprocess)
         batches = list(source.examples().batch(256).as_numpy_iterator())
         self.images = tf.concat([images for _, images, _ in batches], 0)
         self.labels = tf.concat([labels for _, _, labels in batches], 0)
@@ -144,7 +150,7 @@ def open_split(data: DataSection, role: str, *, download: bool = False, raw: boo
     preprocess = None if raw else Preprocess.from_recipe(data)
     split: Split
     if data.source == "folder":
-        split = _FolderSplit(role, _folder_files(data, role, expression), preprocess)
+        split = _FolderSplit(role, data.path or "", _folder_files(data, role, expression), preprocess)
     else:
         split = _TfdsSplit(role, prepared_builder(data, download), expression, preprocess)
     if split.count == 0:

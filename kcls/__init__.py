@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kcls.exporting import export
     from kcls.models import create_model, list_models
     from kcls.prediction import predict
+    from kcls.predictions import Predictions
     from kcls.pretrained import load_pretrained
     from kcls.recipe import Recipe, RecipeError, load_recipe
     from kcls.run import Run, newest_run
@@ -33,6 +34,7 @@ _HOMES = {
     "train": "kcls.training",
     "evaluate": "kcls.evaluation",
     "predict": "kcls.prediction",
+    "Predictions": "kcls.predictions",
     "export": "kcls.exporting",
     "Classifier": "kcls.artifact",
     "open_artifact": "kcls.artifact",
@@ -40,6 +42,7 @@ _HOMES = {
 
 __all__ = [
     "Classifier",
+    "Predictions",
     "Recipe",
     "RecipeError",
     "Run",

@@ -15,9 +15,17 @@ from PIL import Image
 from kcls import labels
 from kcls.backend import quiet_stderr, require_tensorflow
 from kcls.data.archive import read_config
+from kcls.data.decode import decode_tensor
 from kcls.data.preprocess import Preprocess
 from kcls.errors import KclsError
+from kcls.formats import FORMATS
 from kcls.run import finished_run, is_run
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Logits (B, C) -> probabilities (B, C)."""
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
 
 
 class Classifier(ABC):
@@ -25,19 +33,37 @@ class Classifier(ABC):
 
     Attributes:
         class_names: in the order of the probabilities.
-        batch_size: how many prepared images to hand over at once.
+        batch_size: how many prepared images to hand over at once; 1 if each may have its own size.
+        least_probability: of a class whose probability is given as 0, in ``logits``.
     """
 
     class_names: tuple[str, ...]
     batch_size = 32
+    least_probability = float(np.finfo(np.float32).tiny)
 
     @abstractmethod
     def prepare(self, image: Image.Image) -> np.ndarray:
         """An RGB Pillow image of any size -> what ``probabilities`` takes."""
 
     @abstractmethod
+    def view(self, contents):
+        """The same in TensorFlow: an encoded image (scalar string tensor) -> what ``probabilities`` takes."""
+
+    @abstractmethod
     def probabilities(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
         """Prepared images -> probabilities float32 (B, C)."""
+
+    def logits(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """Prepared images -> logits float32 (B, C).
+
+        Of a classifier that gives probabilities only, their logarithms: softmax and temperature do the same to them.
+        A probability of 0, which is one that was too small to be told from 0, counts as ``least_probability``, so
+        that its logarithm, and the loss of an image of that class, is finite. In float32 that is the smallest normal
+        number, 1.2e-38. In uint8 it is half a step shared by all classes, 1 / (512 C): it ranks below a probability
+        that is given, and all of an image's zeros together add no more than the half step that was rounded off, so
+        they move the loss of an image whose class is given by .002 at most.
+        """
+        return np.log(np.maximum(self.probabilities(prepared), np.float32(self.least_probability)))
 
     def classify(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB Pillow images of any size -> probabilities float32 (B, C)."""
@@ -52,6 +78,10 @@ class SquareClassifier(Classifier):
     def prepare(self, image: Image.Image) -> np.ndarray:
         """See ``Classifier.prepare``."""
         return self.preprocess.pillow(image)
+
+    def view(self, contents):
+        """See ``Classifier.view``."""
+        return self.preprocess.view(contents)
 
 
 class KerasClassifier(SquareClassifier):
@@ -73,15 +103,13 @@ class KerasClassifier(SquareClassifier):
         squares = tf.TensorSpec((None, size, size, 3), tf.uint8)  # one trace for any number of images
         self._forward = tf.function(lambda x: self.model(tf.cast(x, tf.float32)), input_signature=[squares])
 
-    def logits(self, squares: Sequence[np.ndarray]) -> np.ndarray:
-        """Preprocessed images uint8 (B, S, S, 3) -> logits float32 (B, C)."""
-        return self._forward(np.asarray(squares)).numpy()
+    def logits(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """See ``Classifier.logits``: the network's own."""
+        return self._forward(np.asarray(prepared)).numpy()
 
     def probabilities(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
         """See ``Classifier.probabilities``."""
-        logits = self.logits(prepared)
-        powers = np.exp(logits - logits.max(-1, keepdims=True))
-        return powers / powers.sum(-1, keepdims=True)
+        return softmax(self.logits(prepared))
 
 
 class SavedModelClassifier(Classifier):
@@ -105,6 +133,10 @@ class SavedModelClassifier(Classifier):
     def prepare(self, image: Image.Image) -> np.ndarray:
         """See ``Classifier.prepare``."""
         return np.asarray(image)
+
+    def view(self, contents):
+        """See ``Classifier.view``."""
+        return decode_tensor(contents)
 
     def probabilities(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
         """See ``Classifier.probabilities``."""
@@ -146,6 +178,8 @@ class TFLiteClassifier(SquareClassifier):
             raise KclsError(f"{path} is damaged: {error}") from None
         self.input = self.interpreter.get_input_details()[0]
         self.output = self.interpreter.get_output_details()[0]
+        if self.output["dtype"] == np.uint8:
+            self.least_probability = self.output["quantization"][0] / 2 / len(self.class_names)
 
     def probabilities(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
         """See ``Classifier.probabilities``; one image at a time."""
@@ -162,7 +196,7 @@ class TFLiteClassifier(SquareClassifier):
 
 
 def open_artifact(path: str | Path) -> Classifier:
-    """Opens a run's folder, its ``model.keras``, a SavedModel's folder or a ``.tflite`` file.
+    """Opens a run's folder, its ``model.keras``, or an exported file of any of the ``FORMATS``.
 
     Raises:
         KclsError: it is none of these, is damaged, or is an unfinished run.
@@ -170,18 +204,22 @@ def open_artifact(path: str | Path) -> Classifier:
     path = Path(path)
     if not path.exists():
         raise KclsError(f"no artifact at {path}")
-    if path.suffix == ".tflite":
-        return TFLiteClassifier(path)
-    if path.suffix == ".keras":
+    if _is_keras(path):
         return KerasClassifier(path)
     if is_run(path):
         return KerasClassifier(finished_run(path).model_file)
-    if (path / "saved_model.pb").is_file():
-        return SavedModelClassifier(path)
-    raise KclsError(f"{path} is not an artifact (a run, a .keras file, a SavedModel or a .tflite file)")
+    for format in FORMATS.values():
+        if format.recognises(path):
+            return format.open(path)
+    kinds = [f"a {format.title}" for format in FORMATS.values()]
+    raise KclsError(f"{path} is not an artifact (a run, a .keras file, {' or '.join(kinds)})")
 
 
 def is_artifact(path: str | Path) -> bool:
     """Whether the path looks like one: by its name, or by what is in the folder."""
     path = Path(path)
-    return path.suffix in (".tflite", ".keras") or is_run(path) or (path / "saved_model.pb").is_file()
+    return _is_keras(path) or is_run(path) or any(format.recognises(path) for format in FORMATS.values())
+
+
+def _is_keras(path: Path) -> bool:
+    return path.suffix == ".keras"

@@ -3,6 +3,7 @@
 Results go to stdout; progress, logs and errors to stderr. Heavy imports wait until a command needs them.
 """
 
+import functools
 import io
 import os
 import signal
@@ -14,6 +15,7 @@ import click
 
 from kcls import __version__
 from kcls.errors import DataError, GateError, KclsError, RecipeError, near
+from kcls.formats import FORMATS, QUANTIZATIONS, QUANTIZED
 from kcls.printing import (
     next_command,
     number,
@@ -108,24 +110,36 @@ def train(recipe, overrides, out, resume, force, download, json_) -> None:
 
 
 @cli.command()
-@run_argument
+@click.argument("artifact", required=False, type=click.Path(), metavar="[RUN|ARTIFACT]")
 @click.option("--split", default="test", show_default=True, help="train, val or test.")
+@click.option("--recipe", type=click.Path(), help="Says which images. [default: the recipe of the run it lies in]")
+@click.option(
+    "--out", type=click.Path(), help="Folder for the results. [default: in the run, if --recipe is not given]"
+)
 @click.option("--top-k", default=5, show_default=True, help="The second accuracy to report.")
 @click.option("--batch-size", default=128, show_default=True, help="Images at once.")
 @as_json
-def evaluate(run, split, top_k, batch_size, json_) -> None:
-    """Measure RUN on a split: top-1, top-k, loss, and precision, recall and F1 of each class."""
-    from kcls.evaluation import evaluate as evaluate_
+def evaluate(artifact, split, recipe, out, top_k, batch_size, json_) -> None:
+    """Measure a run or a file on a split: top-1, top-k, loss, and precision, recall and F1 of each class.
 
-    evaluation = evaluate_(run, split, top_k=top_k, batch_size=batch_size)
+    The ARTIFACT may be a run, a .keras file, a SavedModel or a .tflite file. One that lies in a run is measured on
+    the images of that run; any other needs --recipe.
+    """
+    from kcls.evaluation import evaluate as evaluate_
+    from kcls.run import is_run
+
+    evaluation = evaluate_(artifact, split, recipe=recipe, out=out, top_k=top_k, batch_size=batch_size)
     if json_:
         print_json({**evaluation.summary, "split": split, "per_class": evaluation.per_class})
         return
     print_summary(split, evaluation.summary)
     columns = ["class", "count", "precision", "recall", "f1"]
     print_table(columns, ([number(row[c]) for c in columns] for row in evaluation.per_class))
-    where = evaluation.folder.parent.parent
-    next_command(f"The confusion matrix and the numbers are in {evaluation.folder}", "export", where, "--tflite")
+    where = f"The confusion matrix and the numbers are in {evaluation.folder}" if evaluation.folder else ""
+    if evaluation.run and (artifact is None or is_run(artifact)):
+        next_command(where, "export", evaluation.run.path, "--tflite")
+    else:
+        next_command(where, "predict", artifact, "IMAGE...")
 
 
 @cli.command()
@@ -160,19 +174,32 @@ def predict(inputs, top_k, csv_, json_) -> None:
         raise DataError(f"{failed} {'image' if failed == 1 else 'images'} could not be classified")
 
 
+def format_flags(command):
+    """An option for each format, all of them together as ``formats``, a list of names."""
+
+    @functools.wraps(command)
+    def gathered(**arguments):
+        return command(formats=[name for name in FORMATS if arguments.pop(name)], **arguments)
+
+    for name, format in reversed(FORMATS.items()):
+        gathered = click.option(format.flag, name, is_flag=True, help=f"Write a {format.title}.")(gathered)
+    return gathered
+
+
 @cli.command()
 @run_argument
-@click.option("--saved-model", is_flag=True, help="Write a SavedModel.")
-@click.option("--tflite", is_flag=True, help="Write a TFLite file.")
+@format_flags
 @click.option(
     "--quantize",
-    type=click.Choice(["none", "float16", "dynamic", "int8"]),
-    help="Of the TFLite file. [default: what the recipe states, else none]",
+    multiple=True,
+    type=click.Choice(list(QUANTIZATIONS)),
+    help=f"Of the {' or '.join(FORMATS[name].title for name in QUANTIZED)}; given again, of one more. "
+    "[default: what the recipe states, else none]",
 )
 @click.option("--max-drop", type=float, help="Top-1 that a quantized file may lose, 0 to 1. [default: 0.01]")
 @click.option("--min-agreement", type=float, help="Share of the model's answers it must give. [default: 0.9]")
 @as_json
-def export(run, saved_model, tflite, quantize, max_drop, min_agreement, json_) -> None:
+def export(run, formats, quantize, max_drop, min_agreement, json_) -> None:
     """Write RUN as a SavedModel, a TFLite file, or what its recipe states.
 
     Every file is opened again and compared with the model on held-out images; one that is not as good is refused
@@ -180,16 +207,12 @@ def export(run, saved_model, tflite, quantize, max_drop, min_agreement, json_) -
     """
     from kcls.exporting import export as export_
 
-    formats = ["saved_model"] * saved_model + ["tflite"] * tflite
-    reports = export_(run, formats or None, quantize=quantize, max_drop=max_drop, min_agreement=min_agreement)
+    reports = export_(run, formats, quantize=quantize, max_drop=max_drop, min_agreement=min_agreement)
     if json_:
         print_json({"exports": reports})
         return
     print_exports(reports)
-    next_command(
-        f"The files are in {os.path.dirname(reports[-1]['path'])}",
-        f"kcls predict {reports[-1]['path']} IMAGE...",
-    )
+    next_command(f"The files are in {os.path.dirname(reports[-1]['path'])}", "predict", reports[-1]["path"], "IMAGE...")
 
 
 @cli.command()

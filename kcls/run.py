@@ -12,7 +12,7 @@ runs/<recipe>/<n>/
     tensorboard/        the same for TensorBoard
     checkpoints/        last.npz (everything a resume needs) and best.npz (weights)
     model.keras         the finished model with its best weights; there when the training is done
-    evaluation/         of `kcls evaluate`
+    evaluation/         of `kcls evaluate`: a folder a split, in it one more for each exported file
     export/             of `kcls export`
 """
 
@@ -141,6 +141,12 @@ def open_run(path: str | Path) -> Run:
     if not is_run(path):
         raise KclsError(f"{path} is not a run: it has no recipe.yaml and labels.txt")
     return Run(Path(path))
+
+
+def run_around(path: str | Path) -> Run | None:
+    """The run in whose folder a file lies, however deep; None if it lies in none."""
+    path = Path(path)
+    return next((Run(p) for p in (*path.parents, *path.absolute().parents) if is_run(p)), None)
 
 
 def finished_run(run: Run | str | Path | None) -> Run:

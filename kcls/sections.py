@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from kcls.errors import RecipeError
+from kcls.formats import QUANTIZATIONS, QUANTIZED, FormatName, QuantizationName
 from kcls.yaml_lines import dump_yaml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -237,18 +238,21 @@ class ExportSection(Section):
     ``calibration_images``: how many training images set the ranges of int8.
     """
 
-    formats: Annotated[tuple[Literal["saved_model", "tflite"], ...], Field(strict=False)]
-    quantize: Literal["none", "float16", "dynamic", "int8"] = "none"
+    formats: Annotated[tuple[FormatName, ...], Field(strict=False)]
+    quantize: QuantizationName = "none"
     max_drop: Fraction = 0.01
     min_agreement: Fraction = 0.9
     calibration_images: Annotated[int, Field(ge=1)] = 256
 
     def idle(self):
         """See ``Section.idle``."""
-        if "tflite" not in self.formats:
+        if not set(QUANTIZED) & set(self.formats):
             gate = ("quantize", "calibration_images", "max_drop", "min_agreement")
-            return dict.fromkeys(gate, "without format 'tflite'")
-        fields = {} if self.quantize == "int8" else {"calibration_images": "unless quantize is 'int8'"}
+            return dict.fromkeys(gate, f"without format {' or '.join(map(repr, QUANTIZED))}")
+        fields: dict[str, str] = {}
+        if not QUANTIZATIONS[self.quantize].calibrated:
+            calibrated = [repr(name) for name, row in QUANTIZATIONS.items() if row.calibrated]
+            fields["calibration_images"] = f"unless quantize is {' or '.join(calibrated)}"
         if self.quantize == "none":
             fields |= dict.fromkeys(("max_drop", "min_agreement"), "without quantize: a float file must be exact")
         return fields

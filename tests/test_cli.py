@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kcls.formats import FORMATS
 from kcls.recipe import load_recipe
 
 REFERENCE = json.loads((Path(__file__).parent / "reference.json").read_text())
@@ -35,16 +36,13 @@ def newest(trained, tmp_path, monkeypatch):
 
 
 def test_train_evaluates_and_exports_as_the_recipe_says(cli, tiny_recipe, tmp_path):
-    tiny_recipe.write_text(
-        tiny_recipe.read_text()
-        + "export: {formats: [saved_model, tflite], quantize: int8, max_drop: 1.0, min_agreement: 0.0}\n"
-    )
+    tiny_recipe.write_text(tiny_recipe.read_text() + "export: {formats: [tflite], quantize: float16}\n")
     done = cli("train", tiny_recipe, "--out", tmp_path / "run", "--set", "train.epochs=2", "--json")
     assert done.code == 0, done.err
     result = json.loads(done.out)
     assert result["run"] == str(tmp_path / "run") and result["evaluation"]["count"] == 90
-    assert [report["format"] for report in result["exports"]] == ["saved_model", "tflite"]
-    assert (tmp_path / "run" / "export" / "resnet20_int8.tflite").is_file()
+    assert [report["format"] for report in result["exports"]] == ["tflite"]
+    assert (tmp_path / "run" / "export" / "resnet20_float16.tflite").is_file()
     assert "epoch   2/2" in done.err and load_recipe(tmp_path / "run" / "recipe.yaml").export
 
 
@@ -64,11 +62,21 @@ def test_evaluate_prints_a_table_and_the_next_command(cli, newest):
 
 
 def test_export_tflite_alone_takes_the_newest_run(cli, newest, digit):
-    done = cli("export", "--tflite", "--json")
-    assert done.code == 0, done.err
-    (report,) = json.loads(done.out)["exports"]
-    assert report["path"] == f"{newest}/export/resnet20_float32.tflite"
-    assert cli("predict", report["path"], digit).code == 0
+    done = cli("export", "--tflite")
+    path = newest / "export" / "resnet20_float32.tflite"
+    assert done.code == 0 and done.out.endswith(f"Next: kcls predict {path} IMAGE...\n"), done.err
+    assert cli("predict", path, digit).code == 0
+    measured = cli("evaluate", path)
+    assert measured.code == 0 and measured.out.startswith("test: 90 images  loss ")
+    assert f"{newest}/evaluation/test/resnet20_float32" in measured.out
+    assert measured.out.endswith(f"Next: kcls predict {path} IMAGE...\n")
+
+
+def test_export_has_a_flag_for_every_format_and_takes_several_quantizations(cli, monkeypatch):
+    asked = {}
+    monkeypatch.setattr("kcls.exporting.export", lambda run, formats, **options: asked.update(options, formats=formats))
+    cli("export", *(format.flag for format in FORMATS.values()), "--quantize", "none", "--quantize", "int8")
+    assert asked["formats"] == list(FORMATS) and asked["quantize"] == ("none", "int8")
 
 
 def test_predict_prints_a_table_csv_or_json_lines(cli, newest, digit):
@@ -133,7 +141,7 @@ def test_models_tells_more_about_one(cli):
         (["predict", "nothing.tflite", "x.png"], 1, "no artifact at nothing.tflite"),
         (["predict", "x.png", "--csv", "--json"], 2, "exclude each other"),
         (["export", "--quantize", "int9"], 2, "'int9' is not one of"),
-        (["evaluate", "/nowhere"], 1, "/nowhere is not a run"),
+        (["evaluate", "/nowhere"], 1, "no artifact at /nowhere"),
     ],
 )
 def test_a_mistake_gets_one_clear_line_and_a_code(cli, arguments, code, words):

@@ -77,7 +77,7 @@ def test_a_real_tensorflow_data_set_is_downloaded_when_allowed_and_read(tiny_rec
     )
     split = open_data(recipe.data, download=True).split("val")
     assert split.class_names == tuple("0123456789") and split.count == 100
-    image, label = squares(split)[0]
+    _, image, label = squares(split)[0]
     assert (image.numpy() == 7).all() and image.shape == (8, 8, 3) and label == 7
 
 
@@ -139,7 +139,7 @@ def test_a_split_knows_the_names_and_labels_of_its_images(folder_recipe, tiny_re
     assert [name.split("/")[0] for name in source.names] == [source.class_names[label] for label in source.labels]
     digits = open_(tiny_recipe, "val")
     assert len(set(digits.names)) == digits.count and digits.names[0].startswith("digits-train.tfrecord")
-    assert digits.labels.tolist() == [int(label) for _, label in squares(digits)]
+    assert digits.labels.tolist() == [int(label) for *_, label in squares(digits)]
 
 
 def test_a_folder_is_read_once_a_command(folder_recipe, tmp_path, monkeypatch):

@@ -105,7 +105,7 @@ def test_a_tensorflow_data_set_that_does_not_fit_in_memory_is_streamed(tiny_reci
     assert indices(streamed, (0, 0)) != indices(streamed, (0, 1)) != list(range(small.count))
     assert indices(streamed, (0, 1), 5) == indices(streamed, (0, 1))[5:]
     view = Preprocess.from_recipe(recipe.data).view
-    for (a, x), (b, y) in zip(examples(small, view), examples(streamed, view), strict=True):
+    for (_, a, x), (_, b, y) in zip(examples(small, view), examples(streamed, view), strict=True):
         assert (a.numpy() == b.numpy()).all() and x == y
     whole = batches(training_stream(streamed, recipe, 20))
     assert_same(whole[8:], batches(training_stream(streamed, recipe, 20, start_step=8)))

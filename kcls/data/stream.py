@@ -109,25 +109,25 @@ def evaluation_stream(
         padded: whether the last batch is filled up, so that it can be split over replicas; a third element, weights
             float32 (B,), is then 0 for what was filled in.
     """
-    batches = examples(source, preprocess.view).batch(batch_size)
+    batches = examples(source, preprocess.view).map(lambda index, image, label: (image, label)).batch(batch_size)
     if padded:
         batches = batches.map(lambda images, labels: _pad(images, labels, batch_size))
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def examples(source: Source, view: Callable, *, order: Order = None, every: int = 1) -> tf.data.Dataset:
-    """What ``view`` makes of each image, with its label, int64.
+    """Each image's index, int64, what ``view`` makes of it, and its label, int64.
 
     Args:
         source: what to read.
-        view: ``Preprocess.view`` for squares, ``decode_tensor`` for images in their own sizes.
+        view: a function of what a record holds, such as ``Preprocess.view``.
         order: see ``Source.tickets``.
         every: 2 gives every second image only, and decodes no other.
     """
 
     def example(*ticket):
-        _, contents, label = source.record(*ticket)
-        return view(contents), label
+        index, contents, label = source.record(*ticket)
+        return index, view(contents), label
 
     return source.tickets(order).shard(every, 0).map(example, num_parallel_calls=tf.data.AUTOTUNE)
 

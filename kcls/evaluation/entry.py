@@ -1,4 +1,4 @@
-"""The evaluation of a run on one of its splits."""
+"""The evaluation of a run, or of any file that classifies, on one split."""
 
 import csv
 from dataclasses import dataclass
@@ -7,92 +7,127 @@ from typing import Any
 
 import numpy as np
 
-from kcls.artifact import KerasClassifier
-from kcls.data.opening import check_not_trained_on, kept, open_data
-from kcls.data.reading import reading
-from kcls.data.stream import evaluation_stream
-from kcls.errors import DataError, KclsError, RecipeError
-from kcls.evaluation.metrics import confusion_matrix, cross_entropy, per_class, ranks
+from kcls.artifact import open_artifact
+from kcls.data.opening import check_not_trained_on, open_data
+from kcls.errors import KclsError, RecipeError
+from kcls.evaluation.metrics import confusion_matrix, per_class, summarize
 from kcls.evaluation.plots import plot_confusion
 from kcls.files import replacing, write_json
-from kcls.run import Run, finished_run
+from kcls.predictions import FILE_NAME, Predictions, predict_split
+from kcls.recipe import Recipe, load_recipe
+from kcls.run import Run, finished_run, is_run, run_around
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Numbers of one run on one split.
+    """Numbers of one artifact on one split.
 
     Attributes:
-        summary: ``count``, ``loss`` (cross-entropy), ``top1``, ``top<k>``, ``macro_precision``, ``macro_recall``,
-            ``macro_f1``; all but count and loss are fractions 0..1.
+        predictions: what they were made from.
+        summary: of all images, see ``metrics.summarize``.
         per_class: ``class``, ``count``, ``precision``, ``recall``, ``f1`` of each class.
         confusion: counts (C, C), row is the true class.
-        folder: where the files were written.
+        folder: where the files were written; None if none were.
+        run: the run that the artifact is, or lies in; None if it is none's.
     """
 
+    predictions: Predictions
     summary: dict[str, Any]
     per_class: list[dict[str, Any]]
     confusion: np.ndarray
-    folder: Path
+    folder: Path | None
+    run: Run | None
 
 
 def evaluate(
-    run: Run | str | Path | None = None, split: str = "test", *, top_k: int = 5, batch_size: int = 128
+    artifact: Run | str | Path | None = None,
+    split: str = "test",
+    *,
+    recipe: Recipe | str | Path | None = None,
+    out: str | Path | None = None,
+    top_k: int = 5,
+    batch_size: int = 128,
 ) -> Evaluation:
-    """Evaluates a finished run and writes the results to ``evaluation/<split>/`` in its folder.
+    """Evaluates a finished run, a ``.keras`` file or an exported file, and writes the results.
+
+    Of a run they go to ``evaluation/<split>/`` in its folder; of another file that lies in a run's folder, to
+    ``evaluation/<split>/<the file's name without suffix>/`` there. With ``recipe`` nothing is written but to ``out``.
+
+    Every call reads the images and runs the model. Predictions that a run has kept are not taken for the answer:
+    that images have changed shows only in their pixels, and to read these is most of the work.
 
     Args:
-        run: the run; None is the newest finished one.
-        split: ``train``, ``val`` or ``test`` of its recipe, without augmentation.
+        artifact: what to evaluate; None is the newest finished run.
+        split: ``train``, ``val`` or ``test`` of the recipe, without augmentation.
+        recipe: says which images: a recipe, or its path. None is that of the run that the artifact is or lies in.
+            The ``recipe.yaml`` of a run is one, too; it brings the check that nothing it was trained on has moved.
+        out: a folder for the results, instead of the run's.
         top_k: the second accuracy to report; with no more than ``top_k`` classes it is 1.
-        batch_size: images at once.
+        batch_size: images at once, for a model that takes more than one.
 
     Raises:
-        KclsError: no such run, or it is not finished.
-        RecipeError: the recipe has no such split.
-        DataError: the data has changed its classes, or not every image of the split was counted.
+        KclsError: no such artifact, it is damaged, or is an unfinished run.
+        RecipeError: the recipe has no such split, or the artifact lies in no run and ``recipe`` is missing.
+        DataError: the data has other classes than the artifact, or not every image of the split was counted.
     """
     if top_k < 1 or batch_size < 1:
         raise RecipeError(f"top_k and batch_size must be 1 or more, not {top_k} and {batch_size}")
-    run = finished_run(run)
-    opened = open_data(run.recipe.data)
-    data = opened.split(split)
-    check_not_trained_on(opened, split, run.splits)
-    if data.class_names != run.class_names:
-        raise DataError(f"the classes of split {split!r} are no longer those of run {run.path} (its labels.txt)")
-    classifier = KerasClassifier(run.model_file)
-    stream = iter(evaluation_stream(kept(data, classifier.preprocess), classifier.preprocess, batch_size))
-    logits, labels = [], []
-    while (batch := reading(data, lambda: next(stream, None))) is not None:
-        logits.append(classifier.logits(batch[0].numpy()))
-        labels.append(batch[1].numpy())
-    result = _measure(np.concatenate(logits), np.concatenate(labels), data.class_names, top_k)
-    if result["summary"]["count"] != data.count:
-        raise DataError(f"{result['summary']['count']} images were counted, but split {split!r} has {data.count}")
-    evaluation = Evaluation(**result, folder=run.path / "evaluation" / split)
-    _write(evaluation, data.class_names, f"{run.recipe.model.name} on {run.recipe.data.source}, {split}")
+    path, run = _find(artifact)
+    classifier = open_artifact(path)
+    stated, trained = _data_of(path, run, recipe)
+    data = open_data(stated.data)
+    source = data.split(split)
+    check_not_trained_on(data, split, trained)
+    predictions = predict_split(classifier, source, batch_size=batch_size)
+    if not np.isfinite(predictions.logits).all():
+        raise KclsError("the model's answers are not all finite numbers: its weights are useless")
+    evaluation = Evaluation(
+        predictions,
+        summarize(predictions, top_k),
+        per_class(predictions),
+        confusion_matrix(predictions),
+        folder=Path(out) if out else None if recipe or not run else _own_folder(run, path, split),
+        run=run,
+    )
+    name = run.recipe.model.name if run and path == run.path else path.name
+    _write(evaluation, f"{name} on {stated.data.source}, {split}")
     return evaluation
 
 
-def _measure(logits: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], top_k: int) -> dict[str, Any]:
-    classes = len(class_names)
-    if labels.min() < 0 or labels.max() >= classes:
-        raise DataError(f"labels run from {labels.min()} to {labels.max()}, but there are {classes} classes")
-    if not np.isfinite(logits).all():
-        raise KclsError("the model's answers are not all finite numbers: its weights are useless")
-    places = ranks(logits, labels)
-    summary: dict[str, Any] = {"count": len(labels), "loss": cross_entropy(logits, labels)}
-    for k in sorted({1, top_k}):
-        summary[f"top{k}"] = float((places < k).mean())
-    confusion = confusion_matrix(logits.argmax(-1), labels, classes)
-    rows = per_class(confusion, class_names)
-    for name in ("precision", "recall", "f1"):
-        summary[f"macro_{name}"] = float(np.mean([row[name] for row in rows]))
-    return {"summary": summary, "per_class": rows, "confusion": confusion}
+def _find(artifact: Run | str | Path | None) -> tuple[Path, Run | None]:
+    """The path of an artifact, and the run that it is or lies in."""
+    if artifact is None or isinstance(artifact, Run) or is_run(artifact):
+        run = finished_run(artifact)
+        return run.path, run
+    return Path(artifact), run_around(artifact)
 
 
-def _write(evaluation: Evaluation, class_names: tuple[str, ...], title: str) -> None:
-    folder, summary = evaluation.folder, evaluation.summary
+def _data_of(path: Path, run: Run | None, recipe: Recipe | str | Path | None) -> tuple[Recipe, dict[str, str]]:
+    """The recipe that says which images, and the fingerprints of the splits that were trained on, where known."""
+    if isinstance(recipe, Recipe):
+        return recipe, {}
+    if recipe:
+        owner = Path(recipe).parent
+        return load_recipe(recipe), Run(owner).splits if is_run(owner) else {}
+    if run:
+        return run.recipe, run.splits
+    raise RecipeError(
+        f"{path} lies in no run, so nothing says on which images to measure it: name a recipe, "
+        "`--recipe recipe.yaml` or `--recipe RUN/recipe.yaml` (in Python, recipe=...)"
+    )
+
+
+def _own_folder(run: Run, path: Path, split: str) -> Path:
+    folder = run.path / "evaluation" / split
+    is_the_run = path.absolute() in (run.path.absolute(), run.model_file.absolute())
+    return folder if is_the_run else folder / path.stem
+
+
+def _write(evaluation: Evaluation, title: str) -> None:
+    folder, summary, class_names = evaluation.folder, evaluation.summary, evaluation.predictions.class_names
+    if folder is None:
+        return
+    evaluation.predictions.save(folder / FILE_NAME)
     write_json(folder / "metrics.json", {**summary, "per_class": evaluation.per_class})
     _write_csv(folder / "per_class.csv", [list(evaluation.per_class[0]), *(r.values() for r in evaluation.per_class)])
     header = ["true \\ predicted", *class_names]

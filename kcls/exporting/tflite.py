@@ -3,6 +3,7 @@
 import io
 import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,6 +15,18 @@ from kcls.data.archive import add_config
 from kcls.data.preprocess import Preprocess
 from kcls.errors import KclsError
 from kcls.exporting.metadata import add_metadata, describe
+
+
+def write_tflite(
+    model: keras.Model,
+    class_names: tuple[str, ...],
+    preprocess: Preprocess,
+    path: Path,
+    quantize: str,
+    calibration: Iterable[np.ndarray] = (),
+) -> None:
+    """Writes what ``make_tflite`` makes."""
+    path.write_bytes(make_tflite(model, class_names, preprocess, quantize, calibration))
 
 
 def make_tflite(

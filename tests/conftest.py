@@ -15,6 +15,9 @@ import pytest
 from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes: they share the cores, so a thread each
+    for threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):  # the last is PyTorch's
+        os.environ.setdefault(threads, "1")
 
 ROOT = Path(__file__).parent.parent
 TINY_RECIPE = """\
@@ -35,6 +38,13 @@ def pytest_configure(config):
 
 def pytest_unconfigure(config):
     config.own_folders.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same random weights, images and dropped units whatever ran before, for tests that use Keras."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
 
 
 @pytest.fixture

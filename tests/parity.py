@@ -1,8 +1,8 @@
 """How equal two implementations are, said, recorded and required."""
 
+import fcntl
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,11 +22,8 @@ def import_timm():
     return pytest.importorskip("timm")
 
 
-def report(name: str, ours: np.ndarray, theirs: np.ndarray, reference: str, tolerance: float) -> None:
-    """Prints the largest difference in deviations of the logits, and fails above ``tolerance``.
-
-    If KCLS_RECORD_PARITY names a file, the difference is written there, for the catalogue.
-    """
+def compare(name: str, ours: np.ndarray, theirs: np.ndarray, reference: str, tolerance: float) -> float:
+    """The largest difference in deviations of the logits, printed; fails above ``tolerance``."""
     assert ours.shape == theirs.shape
     assert np.isfinite(theirs).all()
     spread = theirs.std()
@@ -34,9 +31,18 @@ def report(name: str, ours: np.ndarray, theirs: np.ndarray, reference: str, tole
     difference = float(np.abs(ours - theirs).max() / spread)
     print(f"\nPARITY {name} with {reference}: off by {difference:.1e} deviations of the logits")
     assert difference <= tolerance
-    if os.environ.get("KCLS_RECORD_PARITY"):
-        file = Path(os.environ["KCLS_RECORD_PARITY"])
-        record = json.loads(file.read_text()) if file.is_file() else {}
-        record[name] = {"reference": reference, "difference": float(f"{difference:.1e}")}
-        lines = [f"{json.dumps(key)}: {json.dumps(record[key])}" for key in sorted(record)]
-        file.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    return difference
+
+
+def report(name: str, ours: np.ndarray, theirs: np.ndarray, reference: str, tolerance: float) -> None:
+    """Compares; if KCLS_RECORD_PARITY names a file, the difference is written there, for the catalogue."""
+    difference = compare(name, ours, theirs, reference, tolerance)
+    if path := os.environ.get("KCLS_RECORD_PARITY"):
+        with open(path, "a+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # tests may run in several processes
+            file.seek(0)
+            record = json.loads(file.read() or "{}")
+            record[name] = {"reference": reference, "difference": float(f"{difference:.1e}")}
+            lines = [f"{json.dumps(key)}: {json.dumps(record[key])}" for key in sorted(record)]
+            file.truncate(0)
+            file.write("{\n" + ",\n".join(lines) + "\n}\n")

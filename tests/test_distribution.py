@@ -46,9 +46,8 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize(
-    "network", [n if n == "resnet20" else pytest.param(n, marks=pytest.mark.heavy) for n in NETWORKS]
-)
+@pytest.mark.heavy
+@pytest.mark.parametrize("network", NETWORKS)
 def test_two_replicas_give_the_same_weights_as_one(python, folder_recipe, tmp_path, network):
     # Noisy images and a small learning rate: at a large one, training multiplies the rounding of float32 by a hundred
     # a step, and two runs on one device that sum in another order part just as far.

@@ -7,8 +7,10 @@ from conftest import ROOT
 from parity import import_timm
 
 
-@pytest.mark.parity
-def test_a_timm_checkpoint_is_fine_tuned_on_digits_and_exported_to_int8(tmp_path, cli):
+@pytest.mark.parametrize(  # the recipe has 6
+    "epochs", [pytest.param(3, marks=pytest.mark.parity), pytest.param(6, marks=pytest.mark.full)]
+)
+def test_a_timm_checkpoint_is_fine_tuned_on_digits_and_exported_to_int8(epochs, tmp_path, cli):
     timm = import_timm()
     import torch
     from safetensors.torch import save_file
@@ -19,8 +21,9 @@ def test_a_timm_checkpoint_is_fine_tuned_on_digits_and_exported_to_int8(tmp_path
     config = {"architecture": "resnet18", "pretrained_cfg": network.pretrained_cfg}
     (tmp_path / "config.json").write_text(json.dumps(config))
 
-    source = f"model.pretrained=timm:{tmp_path / 'model.safetensors'}"
-    outcome = cli("train", ROOT / "recipes" / "finetune.yaml", "--set", source, "--out", tmp_path / "run", "--json")
+    changes = f"model.pretrained=timm:{tmp_path / 'model.safetensors'}", f"train.epochs={epochs}"
+    recipe = ROOT / "recipes" / "finetune.yaml"
+    outcome = cli("train", recipe, *(w for c in changes for w in ("--set", c)), "--out", tmp_path / "run", "--json")
     assert outcome.code == 0, outcome.err
     result = json.loads(outcome.out)
     print(f"\nfine-tuned: {result['evaluation']['top1']:.2%} top-1")

@@ -143,7 +143,7 @@ def test_offline_without_the_file_says_so(fetch, tmp_path):
     assert fetch(HF_HUB_OFFLINE="1") == f"KclsError: {expected}"
 
 
-@pytest.mark.heavy  # the hub's library tries for 20 s
+@pytest.mark.heavy  # the hub's library waits 23 s between its six tries, and has no setting for that
 def test_an_unreachable_hub_says_so(fetch):
     answer = fetch(HF_ENDPOINT="http://127.0.0.1:9")  # the discard port: nothing listens
     assert answer.startswith(f"KclsError: the hub cannot be reached and {REPOSITORY}/model.safetensors is not in")

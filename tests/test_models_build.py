@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from tiny import NUM_CLASSES, TINY, build, every_row, images, jitter, logits, shared
+from tiny import NUM_CLASSES, TINY, build, every_row, images, jitter, logits, settle, shared
 
 from kcls.errors import RecipeError
 from kcls.models import create_model
@@ -41,7 +41,7 @@ def test_logits_are_float32_and_one_per_class(label):
 def test_mixed_precision_computes_in_half_precision_and_answers_in_float32(label, half, policy):
     policy(f"mixed_{half}")
     model = build(label)
-    answer = logits(model, images(model, 3))
+    answer = logits(settle(model, images(model, 3)), images(model, 3))
     assert {layer.compute_dtype for layer in model.layers if isinstance(layer, keras.layers.Conv2D)} == {half}
     assert {weight.dtype for weight in model.weights} == {"float32"}
     assert answer.dtype == np.float32

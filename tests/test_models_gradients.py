@@ -5,7 +5,7 @@ import re
 import keras
 import numpy as np
 import tensorflow as tf
-from tiny import TINY, build, every_row, images, jitter
+from tiny import TINY, build, every_row, images, jitter, logits
 
 from kcls.methods import AuxiliaryHeads, has_auxiliary_heads
 from kcls.models.registry import get_variant
@@ -45,11 +45,28 @@ def test_every_trainable_weight_gets_a_gradient(label):
 
 
 @every_row
-def test_a_training_step_moves_the_moving_statistics(label):
+def test_moving_statistics_and_random_states_move_in_training_only_and_nothing_else_is_kept(label):
     model = build(label)
-    before = [w.numpy() for w in model.non_trainable_weights]
-    model(images(model, 8), training=True)
-    assert before or not [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    assert not [
-        w.path for w, b in zip(model.non_trainable_weights, before, strict=True) if np.array_equal(w.numpy(), b)
-    ]
+    x = images(model, 8)
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    kept = [w for w in model.non_trainable_weights if "seed_generator" not in w.path]
+    assert {id(w) for w in kept} == {id(w) for norm in norms for w in (norm.moving_mean, norm.moving_variance)}
+
+    def moved(training):
+        before = [w.numpy() for w in model.non_trainable_weights]
+        model(x, training=training)
+        return [not np.array_equal(w.numpy(), b) for w, b in zip(model.non_trainable_weights, before, strict=True)]
+
+    assert not any(moved(training=False))
+    assert all(moved(training=True))
+
+
+def test_a_training_step_moves_the_moving_statistics_a_tenth_of_the_way_to_the_batchs():
+    model = build("cifar")  # the house's momentum is 0.9
+    norm = model.get_layer("stem_norm")
+    x = images(model, 8)
+    batch = logits(keras.Model(model.input, norm.input), x)
+    model(x, training=True)
+    # A float32 mean of 2,048 values.
+    assert np.allclose(norm.moving_mean, 0.1 * batch.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
+    assert np.allclose(norm.moving_variance, 0.9 + 0.1 * batch.var((0, 1, 2)), rtol=1e-4)

@@ -1,17 +1,11 @@
 """The table of variants: complete, without duplicates, and helpful about a wrong name."""
 
 import pytest
-from tiny import TINY, every_row, shared
+from tiny import TINY, every_row, kind, shared
 
 from kcls.errors import RecipeError
 from kcls.models import create_model, list_models, registry, variants
 from kcls.models.registry import get_variant
-
-
-def blocks(name):
-    """The builder of a variant and its options that are functions: what makes it another kind of network."""
-    variant = get_variant(name)
-    return variant.builder, frozenset((k, v) for k, v in variant.options.items() if callable(v) or v is None)
 
 
 @pytest.fixture
@@ -28,7 +22,7 @@ def builder(x, *, depth, width: int = 4):
 
 def test_every_kind_of_network_has_a_tiny_row():
     classifiers = [name for name in list_models() if not get_variant(name).finetuned_as]  # the others: test_mae.py
-    missing = {blocks(name) for name in classifiers} - {blocks(row["name"]) for row in TINY.values()}
+    missing = {kind(name) for name in classifiers} - {kind(row["name"]) for row in TINY.values()}
     assert not missing
 
 

@@ -1,20 +1,23 @@
-"""The same logits as timm, with its weights, at full size: one random-weight checkpoint for each variant.
+"""The same logits as timm, with its weights: small networks of each kind of block; names and shapes of the others.
 
-``KCLS_RECORD_PARITY=kcls/parity.json pytest -m parity`` writes the differences there.
+``KCLS_RECORD_PARITY=kcls/parity.json pytest -n 0 -s -m full tests/test_parity_timm.py``, by hand before a release,
+compares every variant at full size and writes the differences there: about an hour, up to 20 GiB.
 """
 
 import gc
+from pathlib import Path
 
 import numpy as np
 import pytest
-from parity import import_timm, report
+from parity import compare, import_timm, report
+from tiny import kind
 
+from kcls.catalogue import read_catalogue
 from kcls.models import create_model
+from kcls.models.count import weightless
 from kcls.models.registry import get_variant
 from kcls.weights.checkpoint import read_tensors
 from kcls.weights.timm import NAME_MAPS
-
-pytestmark = pytest.mark.parity
 
 # Float32 rounding grows with depth, to 1e-5 or 1e-4 of the logits' deviation; the mildest real mistakes (a batch norm's
 # epsilon, a stride, a padding) cost .1 to .9. What a LayerNorm's epsilon costs is less: test_models_numbers.py.
@@ -59,25 +62,30 @@ def redraw(model, x):
     return model.eval()
 
 
-@pytest.mark.parametrize(
-    "name, names",
-    [
-        pytest.param(name, names, id=f"{name}-{names.architecture}")
-        for name in sorted(NAME_MAPS)
-        for names in NAME_MAPS[name]
-    ],
-)
-def test_logits_are_those_of_timm(name, names, tmp_path):
+PAIRS = [(name, names) for name in sorted(NAME_MAPS) for names in NAME_MAPS[name]]
+
+
+def published_options(name, names):
+    """What ``create_model`` builds a counterpart of timm's with."""
+    return {"image_size": get_variant(name).image_size, **names.options, **CONFIGURED.get(names.architecture, {})}
+
+
+def label(name, names):
+    return name if names is NAME_MAPS[name][0] else f"{name} as {names.architecture}"
+
+
+def against_timm(name, names, options, tmp_path, **theirs_options):
+    """Our logits and timm's, with timm's weights, which come over as those of a user do."""
     timm = import_timm()
     import torch
     from safetensors.torch import save_file
 
-    options = {"image_size": get_variant(name).image_size, **names.options, **CONFIGURED.get(names.architecture, {})}
     size = options["image_size"]
     x = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype("float32")
     theirs_x = torch.from_numpy((x / 127.5 - 1).transpose(0, 3, 1, 2).copy())
     num_classes = get_variant(name).num_classes  # timm has none where its only weights have no head
-    theirs = redraw(timm.create_model(names.architecture, num_classes=num_classes), theirs_x)
+    theirs = timm.create_model(names.architecture, num_classes=num_classes, **theirs_options)
+    redraw(theirs, theirs_x)
     file = tmp_path / "model.safetensors"
     save_file({k: v.contiguous() for k, v in theirs.state_dict().items()}, file)
     with torch.inference_mode():
@@ -88,6 +96,95 @@ def test_logits_are_those_of_timm(name, names, tmp_path):
     ours = create_model(name, num_classes=num_classes, **options)
     assert read_tensors(ours, file, names)
     file.unlink()
-    answer = ours.predict_on_batch(x)
-    label = name if names is NAME_MAPS[name][0] else f"{name} as {names.architecture}"
-    report(label, answer, expected, f"timm {timm.__version__}", TOLERANCE)
+    return ours.predict_on_batch(x), expected, f"timm {timm.__version__}"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name, names", PAIRS, ids=[names.architecture for _, names in PAIRS])
+def test_logits_are_those_of_timm_at_full_size(name, names, tmp_path):
+    report(label(name, names), *against_timm(name, names, published_options(name, names), tmp_path), TOLERANCE)
+
+
+# Architectures whose weights depend on the image size -> what timm must be told of it; Swin's windows divide its maps.
+SIZED = {name: lambda size: {"img_size": size} for name in ("vit", "deit", "coatnet")}
+SIZED["swin"] = lambda size: {"img_size": size, "window_size": size // 32}  # one in the last stage, as published
+
+
+def module(name):
+    return get_variant(name).builder.__module__.rpartition(".")[2]
+
+
+def small_size(name, names):
+    """The size above 63 px whose maps are odd and even where the published one's are; VGG's head needs a map of 7x7."""
+    size = published_options(name, names)["image_size"]
+    return size if module(name) == "vgg" else 64 + size % 64
+
+
+def smallest_of_each_kind():
+    """One counterpart for each kind of block, rules of names and size modulo 64: its siblings are more of the same."""
+    params = {row["name"]: row["trainable_params"] for row in read_catalogue()}
+    chosen = {}
+    for name, names in sorted(PAIRS, key=lambda pair: params[pair[0]], reverse=True):
+        rules = tuple(names.rules.items()), tuple(names.layouts.items()), names.epsilon, tuple(names.options.items())
+        chosen[kind(name), rules, small_size(name, names)] = name, names
+    return sorted(chosen.values(), key=lambda pair: pair[1].architecture)
+
+
+SMALLEST = smallest_of_each_kind()
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name, names", SMALLEST, ids=[names.architecture for _, names in SMALLEST])
+def test_logits_are_those_of_timm_for_each_kind_of_block(name, names, tmp_path):
+    size = small_size(name, names)
+    theirs_options = SIZED.get(module(name), lambda size: {})(size)
+    options = published_options(name, names) | {"image_size": size}
+    options |= {key: value for key, value in theirs_options.items() if key == "window_size"}
+    compare(label(name, names), *against_timm(name, names, options, tmp_path, **theirs_options), TOLERANCE)
+
+
+class Shape(np.ndarray):
+    """A float32 array that takes no memory, whatever its shape."""
+
+    def __new__(cls, shape):
+        return np.broadcast_to(np.ones((), "float32").view(cls), shape, subok=True)
+
+    def astype(self, dtype):
+        assert dtype == "float32"
+        return self
+
+
+class Shapes(dict):
+    """Stands for an open safetensors file: name -> shape."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def get_tensor(self, name):
+        return Shape(self[name])
+
+
+SIBLINGS = [pair for pair in PAIRS if pair not in SMALLEST]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name, names", SIBLINGS, ids=[names.architecture for _, names in SIBLINGS])
+def test_every_tensor_of_timm_has_its_place_and_shape(name, names, monkeypatch):
+    """At full size, through the code that reads a user's file, but without any value on either side."""
+    timm = import_timm()
+    import torch
+
+    num_classes = get_variant(name).num_classes
+    with torch.device("meta"):
+        theirs = timm.create_model(names.architecture, num_classes=num_classes)
+    tensors = Shapes({k: tuple(v.shape) for k, v in theirs.state_dict().items()})
+    monkeypatch.setattr("safetensors.safe_open", lambda file, framework: tensors)
+    filled = []
+    with weightless():
+        ours = create_model(name, num_classes=num_classes, **published_options(name, names))
+        monkeypatch.setattr(type(ours.weights[0]), "assign", lambda self, value: filled.append(self.path))
+        assert read_tensors(ours, Path(names.architecture), names)
+    assert filled == [w.path for w in ours.weights if "seed_generator" not in w.path]

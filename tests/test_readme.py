@@ -24,6 +24,7 @@ def test_every_file_that_is_named_exists():
         assert (ROOT / recipe).exists(), recipe
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("code", [code for kind, code in BLOCKS if kind == "python"])
 def test_the_python_example_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -12,12 +12,14 @@ from tiny import images, logits
 
 from kcls.errors import KclsError
 from kcls.models import create_model, list_models
-from kcls.pretrained import find_pretrained
-from kcls.weights import load_pretrained
-from kcls.weights.applications import APPLICATIONS, _leaves
+from kcls.models.count import weightless
+from kcls.models.registry import get_variant
+from kcls.pretrained import find_pretrained, load_pretrained
+from kcls.weights.applications import APPLICATIONS, _leaves, fill
 from kcls.weights.name_map import IMAGENET_MEAN, IMAGENET_STD
+from kcls.weights.source import Pretrained
 
-# One architecture a kind, as small as it bears; the others have the same layers, only more of them.
+# One architecture a kind, as small as it bears; the others have the same layers, only more of them; these by hand.
 QUICK = {
     "resnet50_v1": 64,
     "vgg16": 32,
@@ -25,6 +27,7 @@ QUICK = {
     "efficientnet_b0": 64,
     "mobilenet_v2": 64,
     "mobilenet_v3_small": 64,
+    "mobilenet_v3_large": 64,
     "convnext_tiny": 64,
 }
 MODULES = {
@@ -103,7 +106,15 @@ def off(model, reference, name, x):
 # 1e-3, the biases, the order of the channels) cost 1 or more.
 TOLERANCE = 1e-3
 
-ROWS = [pytest.param(n, marks=[] if n in ("vgg16", "mobilenet_v3_small") else pytest.mark.heavy) for n in APPLICATIONS]
+
+def how_often(name):
+    """When its numbers are compared: always, in CI, or by hand."""
+    if name in ("vgg16", "mobilenet_v3_small"):
+        return ()
+    return pytest.mark.heavy if name in QUICK else pytest.mark.full
+
+
+ROWS = [pytest.param(name, marks=how_often(name)) for name in APPLICATIONS]
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -122,6 +133,21 @@ def test_logits_on_raw_pixels_are_those_of_keras_applications(name, tmp_path, ca
     assert worst < TOLERANCE
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", [name for name in APPLICATIONS if name not in QUICK])
+def test_every_weight_of_keras_applications_has_its_place_and_shape(name, monkeypatch):
+    """Through the code that reads a user's file, but without any value on either side."""
+    size = get_variant(name).image_size
+    filled = []
+    with weightless():
+        reference, model = theirs(name, size), ours(name, size)
+        monkeypatch.setattr("kcls.weights.applications._build", lambda *_: reference)
+        monkeypatch.setattr(keras.ops, "convert_to_numpy", lambda w: np.broadcast_to(np.float32(1), w.shape))
+        monkeypatch.setattr(type(model.weights[0]), "assign", lambda self, value: filled.append(self.path))
+        assert fill(model, Pretrained(f"keras/{name}", None, None, None))
+    assert filled == [w.path for w in model.weights if "seed_generator" not in w.path]
+
+
 class Stopped(Exception):
     pass
 
@@ -138,7 +164,7 @@ def test_what_is_downloaded_is_what_keras_would_download(name, monkeypatch):
 
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", get_file)
     application = APPLICATIONS[name]
-    with keras.StatelessScope(), pytest.raises(Stopped):
+    with weightless(), pytest.raises(Stopped):
         getattr(keras.applications, application.architecture)(weights="imagenet")
     file = application.url.rpartition("/")[2]
     assert asked == dict(fname=file, origin=application.url, cache_subdir="models", file_hash=application.digest)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kcls.models import create_model
+from kcls.models.registry import get_variant
 
 NUM_CLASSES = 5
 
@@ -103,6 +104,8 @@ QUICK = {
     ),
     *("convnext_drop_path", "regnety", "efficientnet", "mobilenet_v2", "mobilenet_v3", "simple_cnn_m5", "swin"),
 }
+# One of each kind of operation and of shared block, for what depends on them alone: test_models_backends.py.
+KINDS = QUICK | {"resnetv2", "se_inception_resnet_v2", "seresnext", "vit_mean_pool"}
 ROWS = [pytest.param(label, marks=() if label in QUICK else pytest.mark.heavy) for label in TINY]
 every_row = pytest.mark.parametrize("label", ROWS)
 
@@ -131,10 +134,29 @@ def jitter(model: keras.Model, seed: int = 0) -> keras.Model:
     return model
 
 
+def kind(name: str) -> tuple:
+    """What makes a variant another kind of network: its builder, and the options that are functions, None or bool."""
+    variant = get_variant(name)
+    kinds = {k: v for k, v in variant.options.items() if callable(v) or v is None or isinstance(v, bool)}
+    return variant.builder, frozenset(kinds.items())
+
+
 @functools.cache
 def shared(label: str) -> keras.Model:
     """The jittered tiny model of a row, built once for all tests that do not change it."""
     return jitter(build(label))
+
+
+def settle(model: keras.Model, x: np.ndarray) -> keras.Model:
+    """Gives every batch norm the statistics of ``x``, as long training would; else half precision can overflow."""
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(x, training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return model
 
 
 def images(model: keras.Model, count: int = 2, seed: int = 0) -> np.ndarray:

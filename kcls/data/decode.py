@@ -4,6 +4,7 @@ Both turn the image upright (EXIF orientation of JPEG files), take the first fra
 scale 16 bits to 8 and convert palettes, grey and CMYK to RGB. Only Pillow reads animated WebP.
 """
 
+import functools
 import io
 import struct
 import warnings
@@ -73,6 +74,18 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def decode_tensor(contents):
     """Encoded bytes (scalar string tensor) -> upright uint8 (H, W, 3)."""
+    return _decoding_graph()(contents)
+
+
+@functools.cache
+def _decoding_graph():
+    """``_decode`` as one graph: to trace it anew for each use takes half a second."""
+    import tensorflow as tf
+
+    return tf.function(_decode, input_signature=[tf.TensorSpec((), tf.string)])
+
+
+def _decode(contents):
     import tensorflow as tf
 
     def jpeg():

@@ -5,6 +5,7 @@ SavedModel) or by Pillow (prediction, so that a TFLite file runs without TensorF
 with the same antialiased kernel in floats; they differ by rounding, at most 1 grey level.
 """
 
+import functools
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,8 +83,9 @@ class Preprocess:
 
     def view(self, contents):
         """Encoded bytes, or the square -> the square, uint8 (image_size, image_size, 3): that of ``tensor``."""
-        if contents.dtype == "uint8":
-            return contents
+        return contents if contents.dtype == "uint8" else _viewing_graph(self)(contents)
+
+    def _view(self, contents):
         return self._square(*decode_part(contents, self._window))
 
     def _window(self, height, width):
@@ -127,3 +129,11 @@ class Preprocess:
             after = self.image_size - size - before
             square = tf.pad(square, [[before[0], after[0]], [before[1], after[1]], [0, 0]], constant_values=PAD_VALUE)
         return tf.ensure_shape(square, (self.image_size, self.image_size, 3))
+
+
+@functools.cache
+def _viewing_graph(preprocess: Preprocess):
+    """``preprocess.view`` of encoded bytes as one graph: to trace it anew for each use takes a second."""
+    import tensorflow as tf
+
+    return tf.function(preprocess._view, input_signature=[tf.TensorSpec((), tf.string)])

@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
@@ -32,11 +32,15 @@ def require_tensorflow() -> None:
         try:
             import absl.logging
             import keras
+            import tensorflow as tf
         except ImportError as error:
             raise KclsError(
                 f"TensorFlow or Keras cannot be imported ({error}); `pip install kcls` brings both"
             ) from None
     absl.logging.set_verbosity(absl.logging.ERROR)
+    for gpu in tf.config.list_physical_devices("GPU"):  # takes what it needs, and leaves the rest to other programs
+        with suppress(RuntimeError):  # it is in use already, by the script that called
+            tf.config.experimental.set_memory_growth(gpu, True)
     if keras.backend.backend() != "tensorflow":
         raise RecipeError(
             f"Keras runs on {keras.backend.backend()!r}, set in ~/.keras/keras.json; "

@@ -5,7 +5,6 @@ mirrored image keeps its class must be stated.
 """
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -13,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from kcls.errors import RecipeError
 from kcls.formats import QUANTIZATIONS, QUANTIZED, FormatName, QuantizationName
+from kcls.splits import certainly_overlap
 from kcls.yaml_lines import dump_yaml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -134,27 +134,11 @@ class DataSection(Section):
             raise ValueError("source 'folder' needs path: the folder that holds the images")
         for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
             x, y = getattr(self, a), getattr(self, b)
-            if y and _overlap(x, y, union=None if self.kind == "folder" else "all"):
+            if y and certainly_overlap(x, y, union=None if self.kind == "folder" else "all"):
                 raise ValueError(f"{a} ({x}) and {b} ({y}) share images")
         if min(self.std) <= 0:
             raise ValueError(f"std must be above 0 in every channel, not {list(self.std)}")
         return self
-
-
-_SPLIT = re.compile(r"(\w[\w.-]*)(?:\[(\d*)(%?):(\d*)(%?)\])?")
-
-
-def _overlap(a: str, b: str, union: str | None) -> bool:
-    """Whether two splits of the form name or name[from:to] certainly share images; ``union`` names all of them."""
-    x, y = (_SPLIT.fullmatch(split.replace(" ", "")) for split in (a, b))
-    if not x or not y or (x[1] != y[1] and union not in (x[1], y[1])):
-        return False
-    if x[1] != y[1] or not (x[2] or x[4]) or not (y[2] or y[4]):
-        return True  # one of them is the whole
-    if {x[3], x[5]} - {""} != {y[3], y[5]} - {""}:
-        return False  # percent and counts cannot be compared here
-    (low, high), (other_low, other_high) = ((int(m[2] or 0), int(m[4] or 10**12)) for m in (x, y))
-    return max(low, other_low) < min(high, other_high)
 
 
 class AugmentSection(Section):
@@ -225,7 +209,7 @@ class TrainSection(Section):
     epochs: Count
     batch_size: Count
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     strategy: Literal["auto", "one_device", "mirrored"] = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 

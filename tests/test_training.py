@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from conftest import TINY_RECIPE
 
 import kcls
+from kcls.data.opening import open_data
 from kcls.errors import DataError, Interrupted, KclsError, RecipeError
 from kcls.recipe import load_recipe
 from kcls.run import create_run
@@ -276,3 +278,40 @@ def test_a_checkpoint_is_whole_even_if_the_process_is_killed_while_it_is_written
         with np.load(tmp_path / "c.npz") as file:
             assert len({float(v) for v in file[next(n for n in file.files if n != "meta")][[0, -1]]}) == 1
         time.sleep(0.01)
+
+
+def test_float16_trains_with_a_scaled_loss_and_resumes(tiny_recipe, tmp_path, monkeypatch):
+    recipe = load_recipe(tiny_recipe, ["train.precision=mixed_float16", "optimizer.lr=0.01"])
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1)
+        with pytest.raises(Interrupted):
+            kcls.train(recipe, out=tmp_path / "run")
+    with np.load(tmp_path / "run" / "checkpoints" / "last.npz") as saved:
+        assert [name for name in saved.files if "dynamic_scale" in name]
+    run = kcls.train(resume=True, out=tmp_path / "run")
+    assert all(np.isfinite(row["loss"]) for row in run.history())
+    model = keras.models.load_model(run.model_file)
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+
+def test_after_a_broken_image_the_training_goes_on_from_where_it_was(folder_recipe, flat_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("kcls.data.opening.MEMORY_LIMIT", 0)
+    whole = kcls.train(folder_recipe, out=tmp_path / "whole")
+    source = open_data(load_recipe(folder_recipe).data).split("train")
+    order = [int(i) for i in source.tickets((0, 1))]  # of the second epoch
+    broken = Path(source.paths[order[45]])  # in its third step of three
+    contents, read = broken.read_bytes(), loop._validate
+    with monkeypatch.context() as patch:  # it breaks after the first epoch
+
+        def validate_and_break(*arguments):
+            broken.write_bytes(contents[:50])
+            return read(*arguments)
+
+        patch.setattr(loop, "_validate", validate_and_break)
+        patch.setattr("tensorflow.data.AUTOTUNE", 1)  # read nothing ahead of the break
+        message = rf"{broken.name}: .*\nsaved at step 5 of 6; go on with `kcls train --resume .*once they are repaired"
+        with pytest.raises(DataError, match=message):
+            kcls.train(folder_recipe, out=tmp_path / "run")
+    broken.write_bytes(contents)
+    resumed = kcls.train(resume=True, out=tmp_path / "run")
+    assert all((a == b).all() for a, b in zip(weights_of(whole), weights_of(resumed), strict=True))

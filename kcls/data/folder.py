@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +15,9 @@ from kcls.data.source import Data, RandomAccess
 from kcls.errors import DataError, near
 from kcls.labels import check_names
 from kcls.sections import DataSection
+from kcls.splits import parse_split
 
 FLAT = "all"  # name of a flat folder's only split
-_EXPRESSION = re.compile(r"(\w[\w.-]*)(?:\[(?:(\d{1,3})%)?:(?:(\d{1,3})%)?\])?")
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Folder:
         Raises:
             DataError: no such split, a class without images, or fewer than two classes.
         """
-        name, low, high = parse_expression(expression)
+        name, low, high = parse_percents(expression)
         top = self._top(name)
         classes = self._folders(top)
         names = tuple(os.path.basename(folder) for folder in classes)
@@ -118,19 +117,19 @@ class Folder:
         return self._known[folder]
 
 
-def parse_expression(expression: str) -> tuple[str, int, int]:
+def parse_percents(expression: str) -> tuple[str, int, int]:
     """``train[:90%]`` -> ("train", 0, 90).
 
     Raises:
-        DataError: not of that form.
+        DataError: not of that form, or empty.
     """
-    match = _EXPRESSION.fullmatch(expression.replace(" ", ""))
-    low, high = (int(match[2] or 0), int(match[3] or 100)) if match else (0, 0)
-    if not match or high > 100:
+    split = parse_split(expression)
+    if not split or not (split.percent or split.whole) or (split.high or 0) > 100:
         raise DataError(f"split {expression!r} is not of the form name or name[from%:to%], such as train[:90%]")
+    low, high = split.low or 0, 100 if split.high is None else split.high
     if low >= high:
         raise DataError(f"split {expression!r} is empty: {low}% is not below {high}%")
-    return match[1], low, high
+    return split.name, low, high
 
 
 class FolderSource(RandomAccess):

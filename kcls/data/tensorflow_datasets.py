@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import itertools
 import re
 import sys
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from kcls.data.builders import EMBEDDED
-from kcls.data.source import Data, Order, Source
+from kcls.data.source import ROLES, Data, Order, Source
 from kcls.errors import DataError, RecipeError, near
 from kcls.sections import DataSection
 
@@ -20,9 +21,9 @@ SHUFFLE_BUFFER = 16_384  # records, as they can only be read in order
 class TfdsSource(Source):
     """Records that can be read in order only; a shuffled order has the reach of a buffer."""
 
-    def __init__(self, role: str, builder: Any, expression: str):
+    def __init__(self, role: str, builder: Any, expression: str, keys: tuple[str, str]):
         info = builder.info
-        self.image_key, self.label_key = _keys(builder)
+        self.image_key, self.label_key = keys
         self.builder, self.expression = builder, expression
         try:
             count = info.splits[expression].num_examples
@@ -82,9 +83,32 @@ class TfdsData(Data):
     def __init__(self, section: DataSection, download: bool = False):
         super().__init__(section, download)
         self.builder = prepared_builder(section, download)
+        self.keys = _keys(self.builder)
+        self._check_disjoint()
+
+    def _check_disjoint(self) -> None:
+        """Refuses splits that share images, by the ranges that their expressions mean."""
+        import tensorflow_datasets as tfds
+
+        splits, ranges = self.builder.info.splits, {}
+        for role in ROLES:
+            expression = getattr(self.section, role)
+            try:
+                parts = tfds.core.ReadInstruction.from_spec(expression).to_absolute(splits) if expression else []
+            except (KeyError, ValueError, AssertionError) as error:
+                raise DataError(f"{self.builder.name} has no split {expression!r}: {error}") from None
+            ends = [splits[p.splitname].num_examples if p.to is None else p.to for p in parts]
+            ranges[role] = [(p.splitname, p.from_ or 0, end) for p, end in zip(parts, ends, strict=True)]
+        for a, b in itertools.combinations(ROLES, 2):
+            for (name, low, high), (other, other_low, other_high) in itertools.product(ranges[a], ranges[b]):
+                if name == other and max(low, other_low) < min(high, other_high):
+                    raise DataError(
+                        f"{a} ({getattr(self.section, a)}) and {b} ({getattr(self.section, b)}) share images of "
+                        f"{self.builder.name}'s {name}: {max(low, other_low)} to {min(high, other_high)}"
+                    )
 
     def _open(self, role: str, expression: str) -> TfdsSource:
-        return TfdsSource(role, self.builder, expression)
+        return TfdsSource(role, self.builder, expression, self.keys)
 
 
 def prepared_builder(data: DataSection, download: bool) -> Any:

@@ -13,6 +13,7 @@ from kcls import __version__
 from kcls.data.archive import add_config
 from kcls.data.opening import check_unchanged, kept, open_data
 from kcls.data.preprocess import Preprocess
+from kcls.data.source import Source
 from kcls.data.stream import steps_per_epoch
 from kcls.errors import KclsError, RecipeError
 from kcls.files import replacing, write_json
@@ -73,14 +74,7 @@ def train(
 
     strategy = make_strategy(recipe.train.strategy)
     check_batch_size(recipe.train.batch_size, strategy.num_replicas_in_sync)
-    data, preprocess = open_data(recipe.data, download=download), Preprocess.from_recipe(recipe.data)
-    if run:
-        check_unchanged(data, ("train", "val"), run.splits, "restore them, or start a new run")
-    splits = {role: data.split(role) for role in ("train", "val")}
-    if recipe.data.test:  # if it is not there, that is found now, not at the end
-        data.split("test")
-    train_split = kept(splits["train"], preprocess, recipe.augment)
-    val_split = kept(splits["val"], preprocess)
+    train_split, val_split = _open_splits(recipe, run, download)
     steps = steps_per_epoch(train_split, recipe.train.batch_size)
     schedule = make_schedule(recipe.optimizer, steps_per_epoch=steps, epochs=recipe.train.epochs)
     model, pretrained = _build(recipe, strategy, schedule, len(train_split.class_names), pretrained)
@@ -91,13 +85,24 @@ def train(
         if resume:
             _restore(training)
         else:
-            write_json(run.path / "splits.json", {role: split.fingerprint for role, split in splits.items()})
+            splits = {split.role: split.fingerprint for split in (train_split, val_split)}
+            write_json(run.path / "splits.json", splits)
             if pretrained:
                 write_json(run.path / "pretrained.json", pretrained.to_dict())
         _add_environment(training)
         run_epochs(training)
         _finish(training)
     return run
+
+
+def _open_splits(recipe: Recipe, resumed: Run | None, download: bool) -> tuple[Source, Source]:
+    """The training and the validation split, the small ones in memory; those of a run that goes on are as they were."""
+    data, preprocess = open_data(recipe.data, download=download), Preprocess.from_recipe(recipe.data)
+    if resumed:
+        check_unchanged(data, ("train", "val"), resumed.splits, "restore them, or start a new run")
+    if recipe.data.test:  # if it is not there, that is found now, not at the end
+        data.split("test")
+    return kept(data.split("train"), preprocess, recipe.augment), kept(data.split("val"), preprocess)
 
 
 def _refuse_pretraining(name: str) -> None:
@@ -169,7 +174,8 @@ def _build(
             synchronize_batch_norm(network)
         speed_up(network)
         method = _make_method(recipe, network)
-        optimizer = make_optimizer(recipe.optimizer, schedule, method.trainable_variables)
+        scale_loss = recipe.train.precision == "mixed_float16"
+        optimizer = make_optimizer(recipe.optimizer, schedule, method.trainable_variables, scale_loss=scale_loss)
         compile_method(method, optimizer, CrossEntropy(recipe.train.label_smoothing))
     return method, pretrained
 
@@ -185,8 +191,11 @@ def _make_method(recipe: Recipe, network: keras.Model) -> Method:
 
 
 def compile_method(method: Method, optimizer: keras.optimizers.Optimizer, loss: CrossEntropy) -> None:
-    """Compiles a method and makes the variables of its metrics, which must exist before a checkpoint is read."""
-    method.compile(optimizer, loss=loss, weighted_metrics=make_metrics(), jit_compile=False)
+    """Compiles a method and makes the variables of its metrics, which must exist before a checkpoint is read.
+
+    XLA is used where stock Keras uses it: on one GPU, not on a CPU, where it is slower, and not under a strategy.
+    """
+    method.compile(optimizer, loss=loss, weighted_metrics=make_metrics(), jit_compile="auto")
     images, labels = tf.zeros((1, *method.network.input.shape[1:])), tf.zeros((1,), tf.int64)
     outputs = method(images, training=False)
     method.compute_loss(images, labels, outputs)

@@ -1,8 +1,9 @@
-"""Layers that compute what Keras's compute, in less time, while a model is trained on a CPU.
+"""Layers that compute what Keras's compute, in less time, while a model is trained.
 
-Keras composes a batch norm of about fifteen operations, and compiles a grouped convolution with XLA, whose gradient
-takes ten to two hundred times as long as that of one convolution per group (`benchmarks/README.md`). Weights and their
-names stay, so checkpoints and files know nothing of it. On a GPU, where nothing was measured, Keras's layers stay too.
+Keras composes a batch norm of about fifteen operations, and on a CPU compiles a grouped convolution with XLA, whose
+gradient takes ten to two hundred times as long as that of one convolution per group (`benchmarks/README.md`). Weights
+and their names stay, so checkpoints and files know nothing of it. On a GPU, where nothing was measured, the batch norm
+is cuDNN's, and grouped convolutions stay Keras's, as cuDNN has them.
 """
 
 import keras
@@ -38,10 +39,9 @@ class SplitConv2D(keras.layers.Conv2D):
 
 def speed_up(model: keras.Model) -> None:
     """Swaps the layers of a model that is about to be trained for the faster ones, where they compute the same."""
-    if tf.config.list_logical_devices("GPU"):
-        return
+    on_cpu = not tf.config.list_logical_devices("GPU")
     for layer in model.layers:
-        if type(layer) is keras.layers.Conv2D and layer.groups > 1:
+        if type(layer) is keras.layers.Conv2D and layer.groups > 1 and on_cpu:
             layer.__class__ = SplitConv2D
         elif type(layer) is keras.layers.BatchNormalization and _can_be_fused(layer):
             layer.__class__ = FusedBatchNormalization

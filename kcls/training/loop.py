@@ -56,10 +56,11 @@ class Training:
 
 def make_train_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable[..., tf.Tensor]:
     """A graph that takes a batch, does a step, and returns the epoch's mean loss so far."""
+    step = tf.function(model.train_step, jit_compile=True) if model.jit_compile else model.train_step
 
     @tf.function(reduce_retracing=True)
     def train_step(batch):
-        logs = strategy.run(model.train_step, args=(batch,))
+        logs = strategy.run(step, args=(batch,))
         return strategy.reduce("MEAN", logs["loss"], axis=None)
 
     return train_step

@@ -87,12 +87,21 @@ def make_schedule(options: OptimizerSection, *, steps_per_epoch: int, epochs: in
     )
 
 
-def make_optimizer(options: OptimizerSection, schedule: Schedule, variables) -> keras.optimizers.Optimizer:
-    """The optimizer of a recipe, built for ``variables``."""
+def make_optimizer(
+    options: OptimizerSection, schedule: Schedule, variables, *, scale_loss: bool = False
+) -> keras.optimizers.Optimizer:
+    """The optimizer of a recipe, built for ``variables``.
+
+    With ``scale_loss``, which float16 needs, the loss is multiplied by a large number, so that small gradients do not
+    become 0, and the gradients are divided by it again; a step whose gradients are too large is left out, and the
+    number halved.
+    """
     if options.name == "sgd":
         optimizer = SGD(schedule, momentum=options.momentum, nesterov=options.nesterov, l2=options.weight_decay)
     else:
         optimizer = keras.optimizers.AdamW(schedule, weight_decay=options.weight_decay)
         optimizer.exclude_from_weight_decay(var_list=[v for v in variables if not is_decayed(v)])
+    if scale_loss:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(variables)
     return optimizer

@@ -19,7 +19,8 @@ SIZE, BATCH, TURNS = 224, 32, 3
 
 RECIPE = """\
 model:   {{name: resnet50}}
-data:    {{source: folder, path: {path}, train: "all[:90%]", val: "all[90%:]", image_size: 224, crop_fraction: 0.875}}
+data:    {{source: folder, path: {path}, train: "all[:90%]", val: "all[90%:]"}}
+image:   {{size: 224, crop_fraction: 0.875}}
 augment: {augment}
 optimizer: {{name: sgd, lr: 0.1}}
 train:   {{epochs: 1, batch_size: 32}}

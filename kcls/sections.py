@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from kcls.errors import RecipeError
 from kcls.formats import QUANTIZATIONS, QUANTIZED, FormatName, QuantizationName
 from kcls.splits import certainly_overlap
 from kcls.yaml_lines import dump_yaml
@@ -84,12 +83,10 @@ class MethodSection(Section):
 
 
 class DataSection(Section):
-    """Where the images come from, which of them are for what, and how they become ``image_size`` squares.
+    """Where the images come from, and which of them are for what.
 
     ``source`` is ``folder`` (with ``path``) or the name of a TensorFlow data set, ``name[/config][:version]``.
-    A split is ``name`` or ``name[from%:to%]``; a flat folder's only split is ``all``. ``mean`` and ``std`` are
-    those of each channel on a 0..1 scale. With ``model.pretrained``, what is left out of ``image_size``, ``fit``,
-    ``crop_fraction``, ``interpolation``, ``mean`` and ``std`` is as the weights want it.
+    A split is ``name`` or ``name[from%:to%]``; a flat folder's only split is ``all``.
     """
 
     source: str
@@ -99,19 +96,6 @@ class DataSection(Section):
     val: str
     test: str | None = None
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
-    fit: Literal["crop", "pad", "stretch"] = "crop"
-    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    mean: Channels = (0.5, 0.5, 0.5)
-    std: Channels = (0.5, 0.5, 0.5)
-
-    @property
-    def side(self) -> int:
-        """``image_size``, once it is known."""
-        if self.image_size is None:
-            raise RecipeError("data.image_size is missing: only `kcls train` asks model.pretrained for it")
-        return self.image_size
 
     @property
     def kind(self) -> Literal["folder", "tfds"]:
@@ -120,13 +104,10 @@ class DataSection(Section):
 
     def idle(self):
         """See ``Section.idle``."""
-        fields = {
+        return {
             "folder": {"data_dir": "with source 'folder', whose images are at path"},
             "tfds": dict.fromkeys(("path", "split_seed"), "unless source is 'folder'"),
         }[self.kind]
-        if self.fit == "pad":
-            fields["crop_fraction"] = "with fit 'pad', which shows the whole image"
-        return fields
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -136,6 +117,29 @@ class DataSection(Section):
             x, y = getattr(self, a), getattr(self, b)
             if y and certainly_overlap(x, y, union=None if self.kind == "folder" else "all"):
                 raise ValueError(f"{a} ({x}) and {b} ({y}) share images")
+        return self
+
+
+class ImageSection(Section):
+    """How an image becomes what the network sees: a square of ``size`` x ``size`` pixels, and its normalisation.
+
+    ``mean`` and ``std`` are those of each channel on a 0..1 scale. With ``model.pretrained``, what is left out is as
+    the weights want it.
+    """
+
+    size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: Channels = (0.5, 0.5, 0.5)
+    std: Channels = (0.5, 0.5, 0.5)
+
+    def idle(self):
+        """See ``Section.idle``."""
+        return {"crop_fraction": "with fit 'pad', which shows the whole image"} if self.fit == "pad" else {}
+
+    @model_validator(mode="after")
+    def _consistent(self):
         if min(self.std) <= 0:
             raise ValueError(f"std must be above 0 in every channel, not {list(self.std)}")
         return self
@@ -254,6 +258,7 @@ class Recipe(Section):
     model: ModelSection
     method: MethodSection | None = None
     data: DataSection
+    image: ImageSection = ImageSection()
     augment: AugmentSection
     optimizer: OptimizerSection
     train: TrainSection
@@ -261,8 +266,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self):
-        if self.data.image_size is None and not self.model.pretrained:
-            raise ValueError("data.image_size is missing")
+        if self.image.size is None and not self.model.pretrained:
+            raise ValueError("image.size is missing")
         if self.optimizer.warmup_epochs >= self.train.epochs:
             raise ValueError(
                 f"optimizer.warmup_epochs ({self.optimizer.warmup_epochs:g}) must be below "
@@ -271,21 +276,20 @@ class Recipe(Section):
         late = [m for m in self.optimizer.milestones if m >= self.train.epochs]
         if late:
             raise ValueError(f"optimizer.milestones {late} would never be reached: train.epochs is {self.train.epochs}")
-        if self.data.image_size and self.augment.crop_padding >= self.data.image_size:
+        if self.image.size and self.augment.crop_padding >= self.image.size:
             raise ValueError(
-                f"augment.crop_padding ({self.augment.crop_padding} px) must be below "
-                f"data.image_size ({self.data.image_size} px)"
+                f"augment.crop_padding ({self.augment.crop_padding} px) must be below image.size ({self.image.size} px)"
             )
         return self
 
-    def with_data(self, defaults: Mapping[str, Any]) -> "Recipe":
-        """This recipe, with defaults for what its data section leaves out."""
-        stated = {name: getattr(self.data, name) for name in self.data.model_fields_set}
+    def with_image(self, defaults: Mapping[str, Any]) -> "Recipe":
+        """This recipe, with defaults for what its image section leaves out."""
+        stated = {name: getattr(self.image, name) for name in self.image.model_fields_set}
         defaults = {key: value for key, value in defaults.items() if key not in stated}
         if {**defaults, **stated}.get("fit") == "pad":
             defaults.pop("crop_fraction", None)
         sections = {name: getattr(self, name) for name in type(self).model_fields}
-        return Recipe(**{**sections, "data": DataSection(**{**defaults, **stated})})
+        return Recipe(**{**sections, "image": ImageSection(**{**defaults, **stated})})
 
     def to_yaml(self) -> str:
         """The recipe with every default written out; itself a valid recipe."""

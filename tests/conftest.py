@@ -22,7 +22,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes: they share 
 ROOT = Path(__file__).parent.parent
 TINY_RECIPE = """\
 model:   {name: resnet20, options: {units: 1, width: 4}}
-data:    {source: digits, train: "train[:20%]", val: "train[90%:]", test: "test[:25%]", image_size: 8}
+data:    {source: digits, train: "train[:20%]", val: "train[90%:]", test: "test[:25%]"}
+image:   {size: 8}
 augment: {flip: false, crop_padding: 1}
 optimizer: {name: sgd, lr: 0.1, weight_decay: 5.0e-4, warmup_epochs: 1}
 train:   {epochs: 2, batch_size: 64}
@@ -134,7 +135,8 @@ def flat_folder(tmp_path) -> Path:
 
 FOLDER_RECIPE = """\
 model:   {name: resnet20, options: {units: 1, width: 4}}
-data:    {source: folder, path: photos, train: "all[:60%]", val: "all[60%:80%]", test: "all[80%:]", image_size: 12}
+data:    {source: folder, path: photos, train: "all[:60%]", val: "all[60%:80%]", test: "all[80%:]"}
+image:   {size: 12}
 augment: {flip: true}
 optimizer: {name: adamw, lr: 0.01}
 train:   {epochs: 2, batch_size: 20}

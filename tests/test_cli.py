@@ -153,7 +153,7 @@ def test_a_mistake_in_the_recipe_is_told_with_its_line(cli, tiny_recipe):
     tiny_recipe.write_text(tiny_recipe.read_text().replace("epochs: 2", "epcohs: 2"))
     done = cli("train", tiny_recipe)
     assert done.code == 2
-    assert f"{tiny_recipe}:5: unknown key 'train.epcohs'; did you mean 'epochs'?" in done.err
+    assert f"{tiny_recipe}:6: unknown key 'train.epcohs'; did you mean 'epochs'?" in done.err
 
 
 def test_debug_shows_the_traceback(cli):

@@ -33,14 +33,14 @@ NETWORKS = {
     # Grouped convolutions. Of five blocks: fifty layers multiply the rounding of one step beyond any tolerance.
     "regnety_4g": [
         "model.options={depth: 5, initial_width: 8, slope: 4.0, multiplier: 2.0, group_width: 4}",
-        "data.image_size=32",
+        "image.size=32",
         "optimizer.lr=0.001",
     ],
     # Auxiliary heads; without dropout, whose masks are each replica's own.
     "googlenet": [
         "model.options={width_multiplier: 0.0625, auxiliary_drop_rate: 0}",
         "model.drop_rate=0",
-        "data.image_size=80",
+        "image.size=80",
     ],
     "pretrained": [],
 }

@@ -19,7 +19,7 @@ data:
   source: digits
   train: train[:90%]
   val: train[90%:]
-  image_size: 16
+image: {size: 16}
 augment: {flip: false, crop_padding: 2}
 optimizer:
   name: sgd
@@ -67,7 +67,7 @@ def test_every_recipe_of_the_project_loads(path):
 
 def test_values_arrive(load):
     recipe = load()
-    assert (recipe.model.name, recipe.data.image_size, recipe.augment.flip) == ("resnet20", 16, False)
+    assert (recipe.model.name, recipe.image.size, recipe.augment.flip) == ("resnet20", 16, False)
     assert (recipe.optimizer.lr, recipe.train.batch_size, recipe.export.quantize) == (0.1, 64, "int8")
 
 
@@ -131,7 +131,9 @@ def test_an_empty_recipe_is_refused(load, text):
 
 @pytest.mark.parametrize("text", ["- model\n- data\n", "resnet20", "3"])
 def test_a_recipe_that_is_no_mapping_is_refused(load, text):
-    expected = "r.yaml: a recipe is a mapping with the keys model, method, data, augment, optimizer, train, export"
+    expected = (
+        "r.yaml: a recipe is a mapping with the keys model, method, data, image, augment, optimizer, train, export"
+    )
     with pytest.raises(RecipeError, match=exactly(expected)):
         load(text)
 
@@ -182,7 +184,7 @@ def test_a_misspelt_key_gives_its_line_and_the_near_name(load):
 
 
 def test_a_misspelt_section_gives_its_line_and_the_near_name(load):
-    known = "(known: model, method, data, augment, optimizer, train, export)"
+    known = "(known: model, method, data, image, augment, optimizer, train, export)"
     with pytest.raises(RecipeError) as caught:
         load(edited("optimizer:", "optimiser:"))
     assert set(str(caught.value).splitlines()) == {
@@ -212,7 +214,7 @@ def test_an_unknown_key_without_a_near_name_lists_the_known_ones(load):
     "old, field, line",
     [
         ("flip: false, ", "augment.flip", 7),
-        ("  image_size: 16\n", "data.image_size", 2),
+        ("size: 16", "image.size", 6),
         ("  train: train[:90%]\n", "data.train", 2),
         ("  val: train[90%:]\n", "data.val", 2),
         ("  source: digits\n", "data.source", 2),
@@ -264,15 +266,15 @@ def test_all_errors_come_at_once(load):
         ("epochs: 30", "epochs: 0", "12: train.epochs", "input should be greater than or equal to 1, not 0"),
         ("flip: false", "flip: 0", "7: augment.flip", "input should be a valid boolean, not 0"),
         (
-            "image_size: 16",
-            "image_size: 7",
-            "6: data.image_size",
+            "size: 16",
+            "size: 7",
+            "6: image.size",
             "input should be greater than or equal to 8, not 7",
         ),
         (
-            "image_size: 16",
-            "image_size: [16, 16]",
-            "6: data.image_size",
+            "size: 16",
+            "size: [16, 16]",
+            "6: image.size",
             "input should be a valid integer, not [16, 16]",
         ),
         ("train[:90%]", "7", "4: data.train", "input should be a valid string, not 7"),
@@ -311,14 +313,14 @@ def test_a_wrong_value_gives_line_field_what_came_and_what_was_expected(load, ol
     "override",
     [
         "model.drop_rate=1",
-        "data.image_size=4097",
-        "data.crop_fraction=0",
-        "data.crop_fraction=1.1",
-        "data.mean=[0.5, 0.5]",
-        "data.mean=[.nan, 0.5, 0.5]",
-        "data.mean=0.5",
-        "data.fit=squash",
-        "data.interpolation=nearest",
+        "image.size=4097",
+        "image.crop_fraction=0",
+        "image.crop_fraction=1.1",
+        "image.mean=[0.5, 0.5]",
+        "image.mean=[.nan, 0.5, 0.5]",
+        "image.mean=0.5",
+        "image.fit=squash",
+        "image.interpolation=nearest",
         "augment.crop_padding=-1",
         "augment.rotation=181",
         "augment.scale=1",
@@ -365,8 +367,8 @@ def test_a_value_outside_its_range_is_refused(load, override):
             "r.yaml:2: data: data_dir has no effect with source 'folder', whose images are at path",
         ),
         (
-            ["data.fit=pad", "data.crop_fraction=0.9"],
-            "r.yaml:2: data: crop_fraction has no effect with fit 'pad', which shows the whole image",
+            ["image.fit=pad", "image.crop_fraction=0.9"],
+            "r.yaml:6: image: crop_fraction has no effect with fit 'pad', which shows the whole image",
         ),
         (
             ["export.formats=[saved_model]"],
@@ -391,8 +393,8 @@ def test_a_field_without_effect_is_refused_with_the_reason(load, overrides, expe
             "r.yaml:2: data: source 'folder' needs path: the folder that holds the images",
         ),
         (
-            ["data.std=[0.5, 0, 0.5]"],
-            "r.yaml:2: data: std must be above 0 in every channel, not [0.5, 0.0, 0.5]",
+            ["image.std=[0.5, 0, 0.5]"],
+            "r.yaml:6: image: std must be above 0 in every channel, not [0.5, 0.0, 0.5]",
         ),
         (
             ["optimizer.nesterov=true", "optimizer.momentum=0"],
@@ -425,7 +427,7 @@ def test_a_field_without_effect_is_refused_with_the_reason(load, overrides, expe
         ),
         (
             ["augment.crop_padding=16"],
-            "--set augment.crop_padding=16: augment.crop_padding (16 px) must be below data.image_size (16 px)",
+            "--set augment.crop_padding=16: augment.crop_padding (16 px) must be below image.size (16 px)",
         ),
         (
             ["export.formats=[]", "export.quantize=null"],
@@ -530,7 +532,7 @@ def test_an_override_of_another_key_leaves_the_path_alone(tmp_path, monkeypatch)
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "r.yaml").write_text(FOLDER)
     monkeypatch.chdir(tmp_path)
-    recipe = load_recipe("recipes/r.yaml", ["data.image_size=32"])
+    recipe = load_recipe("recipes/r.yaml", ["image.size=32"])
     assert recipe.data.path == str(tmp_path / "recipes" / "images")
 
 
@@ -553,7 +555,7 @@ VARIANTS = {
     "adamw": ["optimizer.name=adamw", "optimizer.momentum=null", "optimizer.lr=1e-5"],
     "constant": ["optimizer.schedule=constant", "optimizer.warmup_epochs=0.5"],
     "folder": ["data.source=folder", 'data.path="some images/ü: # 1"', "data.split_seed=7"],
-    "pad": ["data.fit=pad", "data.mean=[0.1, 0.2, 0.3]", "data.std=[1, 1, 1]"],
+    "pad": ["image.fit=pad", "image.mean=[0.1, 0.2, 0.3]", "image.std=[1, 1, 1]"],
     "options": ["model.options={width: 8, drop_path_rate: 1e-2}", "model.drop_rate=0.5"],
     "no_export": ["export=null"],
     "saved_model": ["export.formats=[saved_model]", "export.quantize=null"],

@@ -24,7 +24,7 @@ def split_and_recipe(request, folder_recipe, monkeypatch):
 
 def opened(recipe, role="train"):
     """A split as a training opens it."""
-    return kept(open_data(recipe.data).split(role), Preprocess.from_recipe(recipe.data), recipe.augment)
+    return kept(open_data(recipe.data).split(role), Preprocess.from_recipe(recipe.image), recipe.augment)
 
 
 def batches(dataset) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -104,7 +104,7 @@ def test_a_tensorflow_data_set_that_does_not_fit_in_memory_is_streamed(tiny_reci
     assert sorted(indices(streamed, (0, 0))) == list(range(small.count))
     assert indices(streamed, (0, 0)) != indices(streamed, (0, 1)) != list(range(small.count))
     assert indices(streamed, (0, 1), 5) == indices(streamed, (0, 1))[5:]
-    view = Preprocess.from_recipe(recipe.data).view
+    view = Preprocess.from_recipe(recipe.image).view
     for (_, a, x), (_, b, y) in zip(examples(small, view), examples(streamed, view), strict=True):
         assert (a.numpy() == b.numpy()).all() and x == y
     whole = batches(training_stream(streamed, recipe, 20))

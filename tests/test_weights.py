@@ -99,8 +99,8 @@ def test_a_checkpoint_says_how_it_wants_its_images(original, tmp_path):
     file = write_checkpoint(original, tmp_path / "timm", CONFIG)
     found = find_pretrained("resnet18", f"timm:{file}")
     assert found.licence == "cc-by-4.0"
-    assert found.data_defaults() == {
-        "image_size": 48,
+    assert found.image_defaults() == {
+        "size": 48,
         "mean": (0.1, 0.2, 0.3),
         "std": (0.4, 0.5, 0.6),
         "fit": "crop",
@@ -111,7 +111,7 @@ def test_a_checkpoint_says_how_it_wants_its_images(original, tmp_path):
 
 def test_without_a_config_the_normalisation_is_that_of_the_family(checkpoint):
     found = find_pretrained("resnet18", f"timm:{checkpoint}")
-    assert found.data_defaults() == {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    assert found.image_defaults() == {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
     assert found.licence is None
 
 
@@ -231,7 +231,7 @@ def test_a_keras_file_of_kcls_comes_over_with_its_normalisation(tmp_path):
     model = tiny()
     found = kcls.load_pretrained(model, str(tmp_path / "model.keras"))
     assert np.array_equal(logits(model, images(model)), logits(saved, images(model)))
-    assert found.data_defaults() == {"image_size": SIZE, "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
+    assert found.image_defaults() == {"size": SIZE, "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
 
 
 def test_a_run_comes_over_with_its_preprocessing(trained):
@@ -240,7 +240,7 @@ def test_a_run_comes_over_with_its_preprocessing(trained):
     theirs = keras.models.load_model(trained.model_file)
     assert found.head == "replaced"  # the digits are ten
     assert np.array_equal(weights_of(model)[0], weights_of(theirs)[0])
-    assert found.data_defaults()["fit"] == "crop"
+    assert found.image_defaults()["fit"] == "crop"
 
 
 def test_a_keras_file_of_another_model_is_refused(tmp_path):
@@ -262,7 +262,8 @@ def test_a_model_from_elsewhere_is_refused(checkpoint):
 
 RECIPE = """\
 model:   {{name: resnet18, options: {{width: 4}}, pretrained: "timm:timm/model.safetensors"}}
-data:    {{source: digits, train: "train[:5%]", val: "train[95%:]"{data}}}
+data:    {{source: digits, train: "train[:5%]", val: "train[95%:]"}}
+image:   {{{image}}}
 augment: {{flip: false}}
 optimizer: {{name: sgd, lr: 1.0e-9, momentum: 0.0}}
 train:   {{epochs: 1, batch_size: 32}}
@@ -274,8 +275,8 @@ def recipe(original, tmp_path):
     """A recipe beside the weights that it starts from; its learning rate is next to nothing."""
     write_checkpoint(original, tmp_path / "timm", CONFIG)
 
-    def write(data=""):
-        (tmp_path / "recipe.yaml").write_text(RECIPE.format(data=data))
+    def write(image=""):
+        (tmp_path / "recipe.yaml").write_text(RECIPE.format(image=image))
         return tmp_path / "recipe.yaml"
 
     return write
@@ -283,24 +284,24 @@ def recipe(original, tmp_path):
 
 def test_a_recipe_starts_from_the_weights_and_takes_over_how_they_want_their_images(recipe, original, tmp_path):
     run = kcls.train(recipe(), out=tmp_path / "run")
-    data = run.recipe.data
-    assert (data.image_size, data.crop_fraction, data.interpolation) == (48, 0.875, "bicubic")
-    assert (data.mean, data.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    image = run.recipe.image
+    assert (image.size, image.crop_fraction, image.interpolation) == (48, 0.875, "bicubic")
+    assert (image.mean, image.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     record = json.loads((run.path / "pretrained.json").read_text())
     assert record["sha256"] == find_pretrained("resnet18", f"timm:{tmp_path / 'timm' / 'model.safetensors'}").sha256
     assert (record["licence"], record["head"]) == ("cc-by-4.0", "replaced")
     model = keras.models.load_model(run.model_file)
     kernel = [w for w in original.weights if w.path == "stem_conv/kernel"][0]
     assert np.allclose(model.get_layer("stem_conv").kernel, kernel, atol=1e-6)  # two steps of 1e-9
-    assert model.get_layer("normalize").get_config()["scale"] == pytest.approx([1 / (255 * s) for s in data.std])
+    assert model.get_layer("normalize").get_config()["scale"] == pytest.approx([1 / (255 * s) for s in image.std])
 
 
 def test_what_a_recipe_states_wins_over_the_weights(recipe, tmp_path):
     found = find_pretrained("resnet18", f"timm:{tmp_path / 'timm' / 'model.safetensors'}")
-    stated = kcls.load_recipe(recipe(", image_size: 32, mean: [0.5, 0.5, 0.5], fit: pad"))
-    data = stated.with_data(found.data_defaults()).data
-    assert (data.image_size, data.mean, data.std) == (32, (0.5, 0.5, 0.5), (0.4, 0.5, 0.6))
-    assert (data.fit, data.interpolation) == ("pad", "bicubic")
+    stated = kcls.load_recipe(recipe("size: 32, mean: [0.5, 0.5, 0.5], fit: pad"))
+    image = stated.with_image(found.image_defaults()).image
+    assert (image.size, image.mean, image.std) == (32, (0.5, 0.5, 0.5), (0.4, 0.5, 0.6))
+    assert (image.fit, image.interpolation) == ("pad", "bicubic")
 
 
 @pytest.mark.heavy
@@ -313,14 +314,14 @@ def test_a_resumed_run_needs_the_weights_no_more(recipe, tmp_path):
 
 
 def test_without_weights_a_recipe_needs_an_image_size(tmp_path):
-    text = RECIPE.format(data="").replace(', pretrained: "timm:timm/model.safetensors"', "")
+    text = RECIPE.format(image="").replace(', pretrained: "timm:timm/model.safetensors"', "")
     (tmp_path / "recipe.yaml").write_text(text)
-    with pytest.raises(RecipeError, match="data.image_size is missing"):
+    with pytest.raises(RecipeError, match="image.size is missing"):
         kcls.load_recipe(tmp_path / "recipe.yaml")
 
 
 def test_a_sha256_without_weights_is_refused(tmp_path):
-    text = RECIPE.format(data=", image_size: 8").replace(
+    text = RECIPE.format(image="size: 8").replace(
         'pretrained: "timm:timm/model.safetensors"', f"pretrained_sha256: {'a' * 64}"
     )
     (tmp_path / "recipe.yaml").write_text(text)

@@ -46,7 +46,7 @@ def load_data(
     batch_size = recipe.train.batch_size if batch_size is None else batch_size
     if batch_size < 1:
         raise RecipeError(f"batch_size must be 1 or more, not {batch_size}")
-    source, preprocess = open_data(recipe.data, download=download).split(split), Preprocess.from_recipe(recipe.data)
+    source, preprocess = open_data(recipe.data, download=download).split(split), Preprocess.from_recipe(recipe.image)
     if split == "train":
         stream = training_passes(kept(source, preprocess, recipe.augment), recipe, batch_size)
     else:

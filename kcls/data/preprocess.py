@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image
 
 from kcls.data.decode import decode_part
+from kcls.errors import RecipeError
 
 if TYPE_CHECKING:
-    from kcls.sections import DataSection
+    from kcls.sections import ImageSection
 
 PAD_VALUE = 128  # the grey around an image of fit "pad": 0 after the default normalisation
 
@@ -34,9 +35,11 @@ class Preprocess:
     interpolation: str = "bilinear"
 
     @classmethod
-    def from_recipe(cls, data: "DataSection") -> "Preprocess":
-        """The preprocessing that a recipe's data section states."""
-        return cls(data.side, data.fit, data.crop_fraction, data.interpolation)
+    def from_recipe(cls, image: "ImageSection") -> "Preprocess":
+        """The preprocessing that a recipe's image section states."""
+        if image.size is None:
+            raise RecipeError("image.size is missing: only `kcls train` asks model.pretrained for it")
+        return cls(image.size, image.fit, image.crop_fraction, image.interpolation)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields in plain types, for an artifact; ``Preprocess(**fields)`` reads them back."""

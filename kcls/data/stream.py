@@ -77,7 +77,7 @@ def _steps(
     part: Part = Part(),
 ) -> tf.data.Dataset:
     """The batches of these epochs; of the one with the number ``first[0]``, from step ``first[1]`` on."""
-    seed, preprocess = recipe.train.seed, Preprocess.from_recipe(recipe.data)
+    seed, preprocess = recipe.train.seed, Preprocess.from_recipe(recipe.image)
     images = steps_per_epoch(source, batch_size) * batch_size
 
     def one_pass(epoch):

@@ -30,7 +30,7 @@ from kcls.training.fast_layers import speed_up
 from kcls.training.loop import Training, run_epochs
 from kcls.training.objective import CrossEntropy, make_metrics
 from kcls.training.optimizer import Schedule, make_optimizer, make_schedule
-from kcls.weights.source import DATA_DEFAULTS, Pretrained
+from kcls.weights.source import Pretrained
 
 
 def train(
@@ -97,7 +97,7 @@ def train(
 
 def _open_splits(recipe: Recipe, resumed: Run | None, download: bool) -> tuple[Source, Source]:
     """The training and the validation split, the small ones in memory; those of a run that goes on are as they were."""
-    data, preprocess = open_data(recipe.data, download=download), Preprocess.from_recipe(recipe.data)
+    data, preprocess = open_data(recipe.data, download=download), Preprocess.from_recipe(recipe.image)
     if resumed:
         check_unchanged(data, ("train", "val"), resumed.splits, "restore them, or start a new run")
     if recipe.data.test:  # if it is not there, that is found now, not at the end
@@ -116,14 +116,14 @@ def _refuse_pretraining(name: str) -> None:
 
 def build_network(recipe: Recipe, num_classes: int) -> keras.Model:
     """The recipe's network with random weights."""
-    data = recipe.data
+    image = recipe.image
     return create_model(
         recipe.model.name,
         num_classes=num_classes,
-        image_size=data.image_size,
+        image_size=image.size,
         drop_rate=recipe.model.drop_rate,
-        mean=data.mean,
-        std=data.std,
+        mean=image.mean,
+        std=image.std,
         **recipe.model.options,
     )
 
@@ -131,9 +131,9 @@ def build_network(recipe: Recipe, num_classes: int) -> keras.Model:
 def _with_pretrained(recipe: Recipe, source: str) -> tuple[Recipe, Pretrained]:
     """The weights that the recipe starts with, and the recipe with their wishes where it has none of its own."""
     pretrained = find_pretrained(recipe.model.name, source, recipe.model.pretrained_sha256)
-    recipe = recipe.with_data(pretrained.data_defaults())
-    if recipe.data.image_size is None:
-        raise RecipeError(f"data.image_size is missing, and {pretrained.source} does not say what it was trained with")
+    recipe = recipe.with_image(pretrained.image_defaults())
+    if recipe.image.size is None:
+        raise RecipeError(f"image.size is missing, and {pretrained.source} does not say what it was trained with")
     return recipe, pretrained
 
 
@@ -142,7 +142,7 @@ def _resumed_recipe(run: Run, given: Recipe | None) -> Recipe:
     if run.finished:
         raise KclsError(f"run {run.path} is already finished: {recipe.train.epochs} of {recipe.train.epochs} epochs")
     if given is not None and given.model.pretrained == recipe.model.pretrained:
-        given = given.with_data({key: getattr(recipe.data, key) for key in DATA_DEFAULTS})
+        given = given.with_image({key: getattr(recipe.image, key) for key in type(recipe.image).model_fields})
     if given is not None and (changes := changed_keys(recipe, given)):
         raise RecipeError(
             f"the recipe differs from that of run {run.path}, so it cannot be resumed: " + "; ".join(changes)
@@ -246,4 +246,4 @@ def _finish(training: Training) -> None:
     plot_curves(run.history(), training.model.watched, run.path / "curves.png")
     with replacing(run.model_file) as temporary:
         model.save(temporary)
-        add_config(temporary, run.class_names, Preprocess.from_recipe(recipe.data))
+        add_config(temporary, run.class_names, Preprocess.from_recipe(recipe.image))

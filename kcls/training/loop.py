@@ -173,7 +173,7 @@ def _epoch_row(training: Training, epoch: int, steps: int, began: float) -> dict
 def _validate(training: Training, val_step) -> dict[str, Any]:
     model, batch_size = training.model, training.recipe.train.batch_size
     model.reset_metrics()
-    preprocess = Preprocess.from_recipe(training.recipe.data)
+    preprocess = Preprocess.from_recipe(training.recipe.image)
     stream = evaluation_stream(training.val, preprocess, batch_size, padded=True)
     batches = iter(training.strategy.experimental_distribute_dataset(stream))
     while (batch := reading(training.val, lambda: next(batches, None))) is not None:

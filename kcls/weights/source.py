@@ -8,8 +8,6 @@ from typing import Any
 
 from kcls.errors import RecipeError
 
-# The keys of a recipe's data section that pretrained weights have an opinion on.
-DATA_DEFAULTS = ("image_size", "mean", "std", "fit", "crop_fraction", "interpolation")
 KINDS = "timm/NAME.TAG, timm:FILE.safetensors, keras/NAME, keras:FILE.weights.h5, a run or a .keras file"
 
 
@@ -96,9 +94,10 @@ class Pretrained:
     interpolation: str | None = None
     head: str | None = None
 
-    def data_defaults(self) -> dict[str, Any]:
-        """What becomes the default of a recipe's data section."""
-        return {key: getattr(self, key) for key in DATA_DEFAULTS if getattr(self, key) is not None}
+    def image_defaults(self) -> dict[str, Any]:
+        """What becomes the default of a recipe's image section."""
+        wishes = {key: getattr(self, key) for key in ("mean", "std", "fit", "crop_fraction", "interpolation")}
+        return {key: wish for key, wish in {"size": self.image_size, **wishes}.items() if wish is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """All fields in plain types."""

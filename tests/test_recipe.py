@@ -133,8 +133,6 @@ def test_an_empty_recipe_is_refused(load, text):
 def test_a_recipe_that_is_no_mapping_is_refused(load, text):
     keys = "model, method, data, image, augment, optimizer, train, export"
     expected = f"r.yaml: a recipe is a mapping with the keys {keys}"
-        "r.yaml: a recipe is a mapping with the keys model, method, data, image, augment, optimizer, train, export"
-    )
     with pytest.raises(RecipeError, match=exactly(expected)):
         load(text)
 

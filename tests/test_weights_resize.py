@@ -54,7 +54,9 @@ def test_position_embeddings_are_resized_as_by_timm(old, new):
     value = np.random.default_rng(0).normal(size=(1, 1 + old**2, 5)).astype("float32")
     expected = resample_abs_pos_embed(torch.from_numpy(value), [new, new], num_prefix_tokens=1).numpy()
     layer = built(PositionEmbedding(prefix=1), (1 + new**2, 5))
-    np.testing.assert_allclose(resized(value, layer), expected, atol=2e-6)  # float32 in PyTorch
+    np.testing.assert_allclose(
+        resized(value, layer), expected, atol=1e-5
+    )  # float32 in PyTorch: off by 8e-6, in float64 by 1e-14
 
 
 @pytest.mark.parity
@@ -69,4 +71,6 @@ def test_tables_of_relative_positions_are_resized_as_by_timm(old, new):
     value = np.random.default_rng(0).normal(size=((2 * old - 1) ** 2, 3)).astype("float32")
     expected = resize_rel_pos_bias_table_simple(torch.from_numpy(value), (new, new), ((2 * new - 1) ** 2, 3)).numpy()
     layer = built(RelativePositionBias(), (3, new**2, new**2))
-    np.testing.assert_allclose(resized(value, layer), expected, atol=2e-6)  # float32 in PyTorch
+    np.testing.assert_allclose(
+        resized(value, layer), expected, atol=1e-5
+    )  # float32 in PyTorch: off by 8e-6, in float64 by 1e-14

@@ -299,7 +299,7 @@ def test_after_a_broken_image_the_training_goes_on_from_where_it_was(folder_reci
     whole = kcls.train(folder_recipe, out=tmp_path / "whole")
     source = open_data(load_recipe(folder_recipe).data).split("train")
     order = [int(i) for i in source.tickets((0, 1))]  # of the second epoch
-    broken = Path(source.paths[order[45]])  # in its third step of three
+    broken = Path(source.paths[next(i for i in order[40:] if i >= 20)])  # in its third step of three
     contents, read = broken.read_bytes(), loop._validate
     with monkeypatch.context() as patch:  # it breaks after the first epoch
 
@@ -308,10 +308,13 @@ def test_after_a_broken_image_the_training_goes_on_from_where_it_was(folder_reci
             return read(*arguments)
 
         patch.setattr(loop, "_validate", validate_and_break)
+        patch.setattr("kcls.data.reading.MOST_LOOKED_AT", 20)  # those of the batch in hand, in the order of the epoch
         patch.setattr("tensorflow.data.AUTOTUNE", 1)  # read nothing ahead of the break
         message = rf"{broken.name}: .*\nsaved at step 5 of 6; go on with `kcls train --resume .*once they are repaired"
         with pytest.raises(DataError, match=message):
             kcls.train(folder_recipe, out=tmp_path / "run")
+    with np.load(tmp_path / "run" / "checkpoints" / "last.npz") as saved:
+        assert json.loads(str(saved["meta"]))["step"] == 5
     broken.write_bytes(contents)
     resumed = kcls.train(resume=True, out=tmp_path / "run")
     assert all((a == b).all() for a, b in zip(weights_of(whole), weights_of(resumed), strict=True))

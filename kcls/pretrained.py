@@ -80,11 +80,11 @@ def fill_pretrained(model: keras.Model, found: Pretrained, *, normalization: boo
     Raises:
         KclsError: the weights are damaged or do not fit; the model is unchanged then.
     """
-    whole = _LIBRARIES[parse_source(found.source).library].fill(model, found)
+    found = _LIBRARIES[parse_source(found.source).library].fill(model, found)
     if normalization and found.mean and found.std:
         rescale(model, found.mean, found.std)
-    if not whole:
+    if found.head == "replaced":
         classes = model.output.shape[-1]
         message = "%s has another number of classes: the head for %d classes starts with random weights"
         logging.getLogger(__name__).warning(message, found.source, classes)
-    return dataclasses.replace(found, head="loaded" if whole else "replaced")
+    return found

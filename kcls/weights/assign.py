@@ -18,6 +18,7 @@ def assign(
     available: Collection[str],
     read: Callable[[str, keras.Variable, keras.layers.Layer], np.ndarray],
     source: str,
+    epsilon: Callable[[str], float | None] = lambda name: None,
 ) -> bool:
     """Fills every weight of ``model`` from ``source``, or none.
 
@@ -27,12 +28,15 @@ def assign(
         available: names of everything in the source.
         read: name, our weight and its layer -> the value in our layout.
         source: for errors.
+        epsilon: name of a moving variance -> the epsilon of its batch norm in the source, None if it is ours. The
+            difference moves into the variance.
 
     Returns:
         Whether the head was filled, too; it is left as it is if the source has another number of classes.
 
     Raises:
-        KclsError: a weight is missing, left over, of another shape or not finite; the model is unchanged then.
+        KclsError: a weight is missing, left over, of another shape, not finite, or a negative variance; the model
+            is unchanged then.
     """
     problems, values, used, head_fits = [], [], set(), True
     head = head_layers(model)
@@ -49,6 +53,11 @@ def assign(
             if value.shape == tuple(weight.shape):
                 if not np.isfinite(value).all():
                     problems.append(f"{name} is not finite")
+                if weight.name == "moving_variance":
+                    if (value < 0).any():
+                        problems.append(f"{name} is negative")
+                    theirs = epsilon(name)
+                    value = value if theirs is None else value + np.float32(theirs - layer.epsilon)
                 values.append((layer, weight, value))
             elif layer in head and value.shape[:-1] == tuple(weight.shape)[:-1]:  # the last dimension: classes
                 head_fits = False

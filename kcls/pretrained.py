@@ -11,10 +11,15 @@ from kcls.data.archive import read_config
 from kcls.errors import KclsError, RecipeError
 from kcls.models.registry import get_variant, list_models, rescale
 from kcls.run import finished_run, is_run
-from kcls.weights import applications, checkpoint, own
+from kcls.weights import applications, checkpoint, own, package
 from kcls.weights.source import Pretrained, Source, parse_source
 
-_LIBRARIES: dict[str, ModuleType] = {"timm": checkpoint, "keras": applications, "kcls": own}
+_LIBRARIES: dict[str, ModuleType] = {
+    "timm": checkpoint,
+    "keras": applications,
+    "package": package,
+    "kcls": own,
+}
 
 
 def load_pretrained(model: keras.Model, source: str, *, normalization: bool = True) -> Pretrained:
@@ -22,12 +27,14 @@ def load_pretrained(model: keras.Model, source: str, *, normalization: bool = Tr
 
     Args:
         model: its name says which variant it is.
-        source: ``timm/NAME.TAG`` (Hugging Face hub), ``timm:FILE.safetensors``, ``keras/NAME`` (Keras Applications),
-            ``keras:FILE.weights.h5``, a run's folder or a ``.keras`` file.
+        source: ``timm/NAME.TAG`` (Hugging Face hub), ``timm:FILE`` (.safetensors, or .pth, .pt or .bin of PyTorch),
+            ``keras/NAME`` (Keras Applications), ``keras:FILE.weights.h5``, ``package/NAME`` (a Python package that
+            ``kcls[imagenet]`` installs), a run's folder or a ``.keras`` file.
         normalization: whether the model takes over the mean and std that the weights were trained with.
 
     Returns:
-        Where the weights came from, their SHA-256 and licence, and how they want their images. Its ``head`` is
+        Where the weights came from, their SHA-256 and licence, how they want their images, and in ``notes`` what was
+        looked through to read them and what they were taken for if the file does not say. Its ``head`` is
         "replaced" if the source has another number of classes: the model's own head, with random weights, stays.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 from kcls.errors import RecipeError
 
 KINDS = (
-    "timm/NAME.TAG, timm:FILE (.safetensors, .pth, .pt, .bin), keras/NAME, keras:FILE.weights.h5, "
+    "timm/NAME.TAG, timm:FILE (.safetensors, .pth, .pt, .bin), keras/NAME, keras:FILE.weights.h5, package/NAME, "
     "a run or a .keras file"
 )
 _SUFFIXES = {"timm": (".safetensors", ".pth", ".pt", ".bin"), "keras": (".h5",)}
@@ -21,9 +21,9 @@ class Source:
 
     Attributes:
         text: as the user wrote it.
-        library: timm, keras or kcls: whose names the weights carry.
-        path: of the local file or run; None if the library's server has it.
-        repository: what to ask the server for.
+        library: timm, keras, package or kcls: whose names the weights carry.
+        path: of the local file or run; None if the library's server or a Python package has it.
+        repository: what to ask the server for, or what the package's weights are of.
         revision: commit, branch or tag of the repository; None is the newest.
     """
 
@@ -47,8 +47,8 @@ def parse_source(text: str) -> Source:
     """
     if match := re.fullmatch(r"timm/([\w.-]+)(?:@([\w./-]+))?", text):
         return Source(text, "timm", repository=f"timm/{match[1]}", revision=match[2])
-    if match := re.fullmatch(r"keras/(\w+)", text):
-        return Source(text, "keras", repository=match[1])
+    if match := re.fullmatch(r"(keras|package)/(\w+)", text):
+        return Source(text, match[1], repository=match[2])
     library, colon, name = text.partition(":")
     if colon and library in _SUFFIXES:
         if not name.endswith(_SUFFIXES[library]):

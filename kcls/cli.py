@@ -148,7 +148,7 @@ def evaluate(artifact, split, recipe, out, top_k, batch_size, json_) -> None:
 @click.option("--csv", "csv_", is_flag=True, help="Print CSV: image, rank, label, probability, error.")
 @click.option("--json", "json_", is_flag=True, help="Print one JSON object a line for each image.")
 def predict(inputs, top_k, csv_, json_) -> None:
-    """Classify image files, folders and glob patterns.
+    """Classify image files, folders and glob patterns; - reads an image from standard input.
 
     The first argument may be a run, a .keras file, a SavedModel or a .tflite file; without it the newest run is
     taken. A .tflite file needs no TensorFlow. An image that cannot be read is named, the others are done, and the
@@ -296,5 +296,5 @@ def _check_image(first: str) -> None:
     path = Path(first)
     if path.is_dir() and any(path.glob("*/recipe.yaml")):
         raise RecipeError(f"{first} holds runs and is neither an artifact nor a folder of images; name one of its runs")
-    if not path.exists() and not has_magic(first) and not path.suffix:
+    if not path.exists() and not has_magic(first) and not path.suffix and first != "-":
         raise RecipeError(f"{first} is neither an artifact nor an image")

@@ -122,9 +122,10 @@ def both(model, np_network, epsilon, same):
     return logits(model, x), expected
 
 
-def np_efficientnet(reference, x):
-    """Table 1 of the EfficientNet paper, at half its depth."""
-    x = swish(reference.conv(x, "stem", 3, 2))
+def np_efficientnet(reference, x, lite=False):
+    """Table 1 of the EfficientNet paper, at half its depth; lite has ReLU6 and nothing squeezed."""
+    act = relu6 if lite else swish
+    x = act(reference.conv(x, "stem", 3, 2))
     rows = [(1, 3, 1, 1), (6, 3, 2, 1), (6, 5, 2, 1), (6, 3, 2, 2), (6, 5, 1, 2), (6, 5, 2, 2), (6, 3, 1, 1)]
     for s, (expansion, kernel, stride, repeats) in enumerate(rows, 1):
         for b in range(1, repeats + 1):
@@ -135,10 +136,10 @@ def np_efficientnet(reference, x):
                 kernel,
                 stride if b == 1 else 1,
                 expansion * channels,
-                swish,
-                (channels // 4, swish, sigmoid),
+                act,
+                None if lite else (channels // 4, swish, sigmoid),
             )
-    x = swish(reference.conv(x, "last", 1))
+    x = act(reference.conv(x, "last", 1))
     return reference.head(x.mean(axis=(1, 2)))
 
 
@@ -149,6 +150,20 @@ def test_an_efficientnet_computes_what_the_paper_says(same):
     model = build("efficientnet", name=name, image_size=40, same_padding=same)
     ours, expected = both(model, np_efficientnet, 1e-3, same)
     report(name, ours, expected, "NumPy", tolerance=1e-5)  # float32 rounds to 1e-6 along these 33 layers
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_an_efficientnet_lite_computes_what_its_authors_say(same):
+    model = build("efficientnet_lite", image_size=40, same_padding=same)
+    assert_close(*both(model, lambda reference, x: np_efficientnet(reference, x, lite=True), 1e-3, same))
+
+
+def test_scaling_leaves_the_ends_of_an_efficientnet_lite_alone():
+    model = build("efficientnet_lite", width=2.0, depth=3.0)
+    assert model.get_layer("stem_conv").filters == 32 and model.get_layer("last_conv").filters == 1280
+    blocks = [layer.name for layer in model.layers if layer.name.endswith("_project_conv")]
+    repeats = [sum(name.startswith(f"stage{s}_") for name in blocks) for s in range(1, 8)]
+    assert repeats == [1, 6, 6, 9, 9, 12, 1]
 
 
 def np_mobilenet_v2(reference, x):

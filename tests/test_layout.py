@@ -140,3 +140,11 @@ def test_every_architecture_names_its_paper(path):
 
 def test_there_is_no_drawer():
     assert not {p.stem for p in FILES} & {"utils", "common", "helpers", "base", "misc"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file_has_at_most_300_lines_and_a_function_60(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 300
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    assert not [f.name for f in functions if f.end_lineno - f.lineno >= 60]

@@ -14,6 +14,7 @@ from kcls.models.registry import get_variant
 # it and the norms of the next blocks there are only additions and 1x1 convolutions, so those take a shift out again.
 LINEAR_BOTTLENECK = r"stage\d+_block\d+_project_norm/beta"
 REDUNDANT = {name: LINEAR_BOTTLENECK for name in ("efficientnet", "mobilenet_v2", "mobilenet_v3")}
+REDUNDANT["mobilenet_v4"] = r"stage\d+_block\d+_(start|project)_norm/beta"  # the first depthwise one is linear, too
 REDUNDANT["cct"] = "pool_attention/bias"  # the same for all tokens, so the softmax takes it out again
 REDUNDANT["coatnet"] = r"stage\d_block\d_pre_norm/beta"  # a 1x1 convolution and a norm follow
 REDUNDANT["vgg_bn"] = r"stage\d_\d_conv/bias"  # published with one; the norm behind it takes it out again

@@ -105,9 +105,10 @@ def test_logits_are_those_of_timm_at_full_size(name, names, tmp_path):
     report(label(name, names), *against_timm(name, names, published_options(name, names), tmp_path), TOLERANCE)
 
 
-# Architectures whose weights depend on the image size -> what timm must be told of it; Swin's windows divide its maps.
-SIZED = {name: lambda size: {"img_size": size} for name in ("vit", "deit", "coatnet")}
-SIZED["swin"] = lambda size: {"img_size": size, "window_size": size // 32}  # one in the last stage, as published
+# What timm and ``create_model`` must be told where the weights depend on the image size: the size itself, and windows
+# that divide its maps (one in Swin's last stage, as published).
+RESIZED = {name: lambda size: ({"img_size": size}, {}) for name in ("vit", "deit", "coatnet")}
+RESIZED["swin"] = lambda size: ({"img_size": size, "window_size": size // 32}, {"window_size": size // 32})
 
 
 def module(name):
@@ -115,31 +116,33 @@ def module(name):
 
 
 def small_size(name, names):
-    """The size above 63 px whose maps are odd and even where the published one's are; VGG's head needs a map of 7x7."""
+    """The size above 63 px whose maps are odd and even where the published one's are; VGG keeps its own."""
     size = published_options(name, names)["image_size"]
     return size if module(name) == "vgg" else 64 + size % 64
 
 
-def smallest_of_each_kind():
-    """One counterpart for each kind of block, rules of names and size modulo 64: its siblings are more of the same."""
+def small_networks():
+    """The smallest of each kind of block and rules of names, at every small size of its kind: id -> name, map, size."""
     params = {row["name"]: row["trainable_params"] for row in read_catalogue()}
-    chosen = {}
+    smallest, sizes = {}, {}
     for name, names in sorted(PAIRS, key=lambda pair: params[pair[0]], reverse=True):
-        rules = tuple(names.rules.items()), tuple(names.layouts.items()), names.epsilon, tuple(names.options.items())
-        chosen[kind(name), rules, small_size(name, names)] = name, names
-    return sorted(chosen.values(), key=lambda pair: pair[1].architecture)
+        # VGG's rules number every layer; that these are in order is said below.
+        rules = None if module(name) == "vgg" else tuple(names.rules.items())
+        same = kind(name), rules, tuple(names.layouts.items()), names.epsilon, tuple(names.options.items())
+        smallest[same] = name, names
+        sizes.setdefault(same, set()).add(small_size(name, names))
+    rows = [(*smallest[same], size) for same in smallest for size in sorted(sizes[same])]
+    return {f"{names.architecture}-{size}": (name, names, size) for name, names, size in rows}
 
 
-SMALLEST = smallest_of_each_kind()
+SMALL = small_networks()
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("name, names", SMALLEST, ids=[names.architecture for _, names in SMALLEST])
-def test_logits_are_those_of_timm_for_each_kind_of_block(name, names, tmp_path):
-    size = small_size(name, names)
-    theirs_options = SIZED.get(module(name), lambda size: {})(size)
-    options = published_options(name, names) | {"image_size": size}
-    options |= {key: value for key, value in theirs_options.items() if key == "window_size"}
+@pytest.mark.parametrize("name, names, size", SMALL.values(), ids=SMALL)
+def test_logits_are_those_of_timm_for_each_kind_of_block(name, names, size, tmp_path):
+    theirs_options, ours_options = RESIZED.get(module(name), lambda size: ({}, {}))(size)
+    options = {**published_options(name, names), "image_size": size, **ours_options}
     compare(label(name, names), *against_timm(name, names, options, tmp_path, **theirs_options), TOLERANCE)
 
 
@@ -167,7 +170,8 @@ class Shapes(dict):
         return Shape(self[name])
 
 
-SIBLINGS = [pair for pair in PAIRS if pair not in SMALLEST]
+COMPARED = {names.architecture for _, names, _ in SMALL.values()}
+SIBLINGS = [(name, names) for name, names in PAIRS if names.architecture not in COMPARED]
 
 
 @pytest.mark.parity
@@ -188,3 +192,6 @@ def test_every_tensor_of_timm_has_its_place_and_shape(name, names, monkeypatch):
         monkeypatch.setattr(type(ours.weights[0]), "assign", lambda self, value: filled.append(self.path))
         assert read_tensors(ours, Path(names.architecture), names)
     assert filled == [w.path for w in ours.weights if "seed_generator" not in w.path]
+    if module(name) == "vgg":  # one layer behind the other on both sides
+        order = [names.tensor_name(path) for path in filled]
+        assert order == [tensor for tensor in tensors if not tensor.endswith("num_batches_tracked")]

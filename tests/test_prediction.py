@@ -1,5 +1,7 @@
 """Prediction: every image is answered, with labels or with the reason."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -55,6 +57,34 @@ def test_files_globs_and_what_is_not_there_are_answered_in_order(images):
         ("none.png", "No such file or directory"),
         ("*.gif", "no file matches the pattern"),
     ]
+
+
+def test_one_path_is_one_image_and_no_sequence_of_letters(images):
+    for path in (images / "b.jpg", str(images / "b.jpg")):
+        assert [p.labels[0][0] for p in predict(Brightness(), path)] == ["bright"]
+
+
+def test_bytes_pixels_and_pillow_images_are_answered_too(images):
+    contents = (images / "b.jpg").read_bytes()
+    white, grey = np.full((5, 9, 3), 255, np.uint8), Image.new("LA", (9, 5), (51, 0))
+    found = list(predict(Brightness(), [contents, white, grey, b"text", white.astype(float)], top_k=1))
+    assert [p.image for p in found] == [f"image {i}" for i in range(1, 6)]
+    assert [p.labels[0][0] for p in found[:3]] == ["bright", "bright", "dark"]
+    assert found[3].error.startswith("not an image")
+    assert found[4].error == "pixels are uint8 (H, W, 3), not float64 (5, 9, 3)"
+    assert [len(list(predict(Brightness(), many))) for many in (white, np.stack([white, white]), contents)] == [1, 2, 1]
+
+
+def test_what_is_no_image_is_refused(images):
+    with pytest.raises(RecipeError, match="image 2 is a int, not a path, bytes or pixels"):
+        list(predict(Brightness(), [images / "a.png", 3]))
+
+
+def test_an_image_is_read_from_standard_input(images, monkeypatch):
+    with open(images / "b.jpg", "rb") as file:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(file))
+        (prediction,) = predict(Brightness(), "-")
+    assert (prediction.image, prediction.labels[0][0]) == ("standard input", "bright")
 
 
 def test_a_folder_without_images_is_an_error_not_silence(tmp_path):

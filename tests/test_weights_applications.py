@@ -30,6 +30,7 @@ QUICK = {
     "mobilenet_v3_large": 64,
     "convnext_tiny": 64,
 }
+NAME = "mobilenet_v3_small"  # the smallest
 MODULES = {
     "ResNet": "resnet",
     "VGG16": "vgg16",
@@ -109,7 +110,7 @@ TOLERANCE = 1e-3
 
 def how_often(name):
     """When its numbers are compared: always, in CI, or by hand."""
-    if name in ("vgg16", "mobilenet_v3_small"):
+    if name == NAME:
         return ()
     return pytest.mark.heavy if name in QUICK else pytest.mark.full
 
@@ -152,9 +153,7 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n == "vgg16" else pytest.mark.heavy) for n in APPLICATIONS]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == NAME else pytest.mark.heavy) for n in APPLICATIONS])
 def test_what_is_downloaded_is_what_keras_would_download(name, monkeypatch):
     asked = {}
 
@@ -173,9 +172,6 @@ def test_what_is_downloaded_is_what_keras_would_download(name, monkeypatch):
 def test_every_row_is_a_variant_and_an_application():
     assert set(APPLICATIONS) <= set(list_models())
     assert all(hasattr(keras.applications, application.architecture) for application in APPLICATIONS.values())
-
-
-NAME = "mobilenet_v3_small"  # the smallest
 
 
 @pytest.fixture(scope="module")

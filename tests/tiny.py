@@ -74,8 +74,12 @@ TINY = {
         name="regnety_4g", image_size=32, depth=5, initial_width=8, slope=4.0, multiplier=2.0, group_width=4
     ),
     "efficientnet": dict(name="efficientnet_b0", image_size=32, width=0.1, depth=0.5),
+    "efficientnet_lite": dict(name="efficientnet_lite0", image_size=32, width=0.1, depth=0.5),
     "mobilenet_v2": dict(name="mobilenet_v2", image_size=32, width=0.1),
     "mobilenet_v3": dict(name="mobilenet_v3_small", image_size=32, width=0.1, features=32),
+    # Maps of a pixel, at 32 px, would leave the many norms of the last stage a value an image to measure.
+    "mobilenet_v4": dict(name="mobilenet_v4_conv_small", image_size=64, width=0.1),
+    "mobilenet_v4_fused": dict(name="mobilenet_v4_conv_medium", image_size=64, width=0.1),
     "simple_cnn_m3": dict(name="simple_cnn_m3", image_size=22),
     "simple_cnn_m5": dict(name="simple_cnn_m5", image_size=22),
     "simple_cnn_m7": dict(name="simple_cnn_m7", image_size=26),
@@ -102,7 +106,8 @@ QUICK = {
         "deit_distilled",
         "vit",
     ),
-    *("convnext_drop_path", "regnety", "efficientnet", "mobilenet_v2", "mobilenet_v3", "simple_cnn_m5", "swin"),
+    *("convnext_drop_path", "regnety", "efficientnet", "efficientnet_lite", "mobilenet_v2", "mobilenet_v3"),
+    *("mobilenet_v4", "simple_cnn_m5", "swin"),
 }
 # One of each kind of operation and of shared block, for what depends on them alone: test_models_backends.py.
 KINDS = QUICK | {"resnetv2", "se_inception_resnet_v2", "seresnext", "vit_mean_pool"}

@@ -52,7 +52,7 @@ def decode_pillow(contents: bytes, name: str) -> Image.Image:
             image.load()
             if image.format in ("JPEG", "MPO"):  # MPO: a JPEG with more pictures behind, from many phones
                 image = ImageOps.exif_transpose(image)
-            return _to_rgb(image)
+            return to_rgb(image)
     except Image.UnidentifiedImageError:
         raise DataError(f"{name}: not an image ({', '.join(_KINDS)} are read)") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -62,7 +62,8 @@ def decode_pillow(contents: bytes, name: str) -> Image.Image:
         raise DataError(f"{name}: damaged or truncated image ({error})") from None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A Pillow image of any mode -> RGB, 8 bits: 16 bits are scaled, alpha is dropped."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "I":  # 16-bit grey as older Pillow versions open it

@@ -1,6 +1,6 @@
-"""timm/models/efficientnet.py: EfficientNet, of the authors' TensorFlow code and as trained in PyTorch."""
+"""timm/models/efficientnet.py: EfficientNet and -Lite, of the authors' TensorFlow code and as trained in PyTorch."""
 
-from kcls.weights.name_map import name_maps
+from kcls.weights.name_map import HALF, name_maps
 
 BLOCKS = {
     # The first stage does not widen, and timm numbers its convolutions from the depthwise one.
@@ -39,6 +39,16 @@ name_maps(
     efficientnet_b8="tf_efficientnet_b8",
     efficientnet_l2="tf_efficientnet_l2",
 )
+name_maps(
+    RULES,
+    mean=HALF,
+    std=HALF,
+    efficientnet_lite0="tf_efficientnet_lite0",
+    efficientnet_lite1="tf_efficientnet_lite1",
+    efficientnet_lite2="tf_efficientnet_lite2",
+    efficientnet_lite3="tf_efficientnet_lite3",
+    efficientnet_lite4="tf_efficientnet_lite4",
+)
 name_maps(  # timm has no weights for the larger ones
     RULES,
     epsilon=1e-5,
@@ -49,4 +59,5 @@ name_maps(  # timm has no weights for the larger ones
     efficientnet_b3="efficientnet_b3",
     efficientnet_b4="efficientnet_b4",
     efficientnet_b5="efficientnet_b5",
+    efficientnet_lite0="efficientnet_lite0",
 )

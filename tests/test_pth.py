@@ -448,3 +448,18 @@ def test_logits_of_a_network_that_torch_saved_are_those_of_timm(new, file):
         expected = theirs(torch.from_numpy((x / 127.5 - 1).transpose(0, 3, 1, 2).copy())).numpy()
     # float32 through 18 layers; timm's own resnet18 is off by 2e-6 in test_parity_timm.
     compare(f"resnet18 of torch.save, {new=}", logits(ours, x), expected, "timm", tolerance=1e-5)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "wide_resnet50_2", "densenet121"])
+def test_the_networks_of_torchvision_that_the_readme_names_have_the_tensors_of_timm(name):
+    from parity import import_timm
+
+    timm = import_timm()
+    import torch
+    import torchvision
+
+    with torch.device("meta"):
+        networks = getattr(torchvision.models, name)(weights=None), timm.create_model(name)
+    theirs, timms = [{key: tuple(v.shape) for key, v in network.state_dict().items()} for network in networks]
+    assert theirs == timms

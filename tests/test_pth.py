@@ -268,6 +268,7 @@ STORAGE = b"(" + unicode(b"storage") + b"ctorch\nFloatStorage\n" + unicode(b"0")
         (STORAGE.replace(b"K\x04", b"J\xff\xff\xff\xff") + b".", "negative or an absurd size"),
         (STORAGE + STORAGE.replace(b"Float", b"Half") + b".", "describes the storage '0' in two ways"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 @FORMATS
 def test_a_hostile_or_damaged_pickle_ends_in_an_error(write, code, match, file):

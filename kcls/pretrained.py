@@ -2,8 +2,10 @@
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
+from typing import Any
 
 import keras
 
@@ -47,13 +49,16 @@ def load_pretrained(model: keras.Model, source: str, *, normalization: bool = Tr
     return fill_pretrained(model, found, normalization=normalization)
 
 
-def find_pretrained(name: str, source: str, sha256: str | None = None) -> Pretrained:
+def find_pretrained(
+    name: str, source: str, sha256: str | None = None, options: Mapping[str, Any] = MappingProxyType({})
+) -> Pretrained:
     """The weights for the variant ``name``, downloaded if need be; their contents are not looked at yet.
 
     Args:
         name: of the variant.
         source: as of ``load_pretrained``.
         sha256: what the file must have, in hexadecimal digits.
+        options: of the model, for a file of timm's that does not say which network it is of.
 
     Raises:
         RecipeError: no such kind of source, or a file that is not there.
@@ -61,7 +66,12 @@ def find_pretrained(name: str, source: str, sha256: str | None = None) -> Pretra
     """
     get_variant(name)
     parsed = parse_source(source)
-    found = _find_own(parsed, name) if parsed.library == "kcls" else _LIBRARIES[parsed.library].find(parsed, name)
+    if parsed.library == "kcls":
+        found = _find_own(parsed, name)
+    elif parsed.library == "timm":
+        found = checkpoint.find(parsed, name, options)
+    else:
+        found = _LIBRARIES[parsed.library].find(parsed, name)
     if sha256 and found.sha256 != sha256.lower():
         raise KclsError(f"{found.file} has the SHA-256 {found.sha256}, not {sha256} as the recipe says")
     return found

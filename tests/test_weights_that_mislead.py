@@ -71,6 +71,13 @@ def test_a_config_beside_the_file_decides(name, tmp_path, caplog):
     assert "may be" not in caplog.text
 
 
+def test_the_options_of_a_recipe_decide_the_normalisation_of_a_file_that_does_not_say_it(tmp_path):
+    source = write(tiny("mobilenet_v3_small"), tmp_path)
+    assert find_pretrained("mobilenet_v3_small", source).mean == (0.485, 0.456, 0.406)
+    assert find_pretrained("mobilenet_v3_small", source, options={"same_padding": True}).mean == (0.5, 0.5, 0.5)
+    assert find_pretrained("mobilenet_v3_small", source, options={"width": 0.1}).mean == (0.485, 0.456, 0.406)
+
+
 def test_a_file_that_fits_one_counterpart_is_taken_for_it_without_a_warning(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         found = kcls.load_pretrained(tiny(), write(tiny(), tmp_path))

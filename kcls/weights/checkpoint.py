@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -24,8 +25,14 @@ from kcls.weights.timm import NAME_MAPS
 FIT = {"center": "crop", "squash": "stretch", "border": "pad"}
 
 
-def find(source: Source, name: str) -> Pretrained:
+def find(source: Source, name: str, options: Mapping[str, Any] = MappingProxyType({})) -> Pretrained:
     """The checkpoint of a variant, downloaded if need be.
+
+    Args:
+        source: of timm.
+        name: of the variant.
+        options: of the model that it is for. If the file does not say which of timm's networks it is of, the
+            normalisation is that of the one that is built with them.
 
     Raises:
         KclsError: it cannot be had, its config cannot be read or makes no sense, or it is of another architecture.
@@ -42,7 +49,7 @@ def find(source: Source, name: str) -> Pretrained:
         digest, revision = verified(file), revision_of(file)
     # The config's name may carry a tag, as the hub's names do: resnet18.a1_in1k.
     architecture = config.get("architecture", "").partition(".")[0] or source.architecture
-    names = _counterparts(name, architecture)[0]
+    names = max(_counterparts(name, architecture), key=lambda names: names.closeness(options))
     wanted = config.get("pretrained_cfg") or {}
     size = wanted.get("input_size") or (None,)
     fit = FIT.get(wanted.get("crop_mode") or "center", "crop")

@@ -68,6 +68,10 @@ class NameMap:
         """Whether the same weights mean the same network with the same images."""
         return replace(self, architecture=other.architecture) == other
 
+    def closeness(self, options: Mapping[str, Any]) -> int:
+        """How many of a model's options are what this network is built with; -1 if it needs another one."""
+        return len(self.options) if self.options.items() <= options.items() else -1
+
     def arranged(self, value: np.ndarray, layer: str) -> np.ndarray:
         """A weight of our layer that is in Keras's layout, in the order of ours."""
         for pattern, arrange in self.layouts.items():

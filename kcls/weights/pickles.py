@@ -10,7 +10,7 @@ import pickletools
 from collections.abc import Callable, Hashable
 from typing import Any, BinaryIO, NamedTuple
 
-LIMIT = 16 * 2**20  # bytes of a pickle: 80,000 tensors. Storages are not inside it
+LIMIT = 8 * 2**20  # bytes of a pickle: 50,000 tensors, 8 s, at most .7 GB of memory. Storages are not inside it
 
 MAX_DIMENSIONS = 32
 

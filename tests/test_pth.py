@@ -297,6 +297,17 @@ def test_a_tensor_outside_its_storage_is_refused(write, shape, strides, offset, 
     refused(file, match)
 
 
+@FORMATS
+def test_a_storage_may_have_any_key_and_none_is_a_path(write, file, tmp_path):
+    (tmp_path / "secret").write_bytes(b"1234")
+    values = np.float32([1, 2, 3])
+    for key in ("", "../../x", "data.pkl", str(tmp_path / "secret")):
+        write(file, {"a": tensor(key, values)}, {key: values})
+        np.testing.assert_array_equal(read(file)["a"], values)
+        write(file, {"a": tensor(key, values)}, {})
+        refused(file, "is missing")
+
+
 def test_a_stride_that_is_never_gone_may_be_anything(file):
     stored = Stored("0", np.arange(4, dtype="float32"))
     write_zip(file, {"a": view(stored, (1, 4), (2**61, 1))}, {"0": stored.values})

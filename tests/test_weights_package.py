@@ -2,9 +2,11 @@
 
 import dataclasses
 import sys
+import tomllib
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from tiny import logits
 
 import kcls
@@ -60,6 +62,11 @@ def test_no_code_of_the_package_is_run(tmp_path, monkeypatch):
     install(tmp_path, monkeypatch, real.read_bytes())
     assert find_pretrained("efficientnet_lite0", SOURCE).file.is_relative_to(tmp_path)
     assert "weights_of_a_test" not in sys.modules
+
+
+def test_the_extra_that_the_error_names_installs_the_package():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert all(row.requirement in extras[row.extra] for row in PACKAGES.values())
 
 
 def test_without_the_package_the_error_is_the_line_that_installs_it(monkeypatch):

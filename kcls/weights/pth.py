@@ -85,7 +85,7 @@ class _Zip:
         self.content = unpickle(io.BytesIO(self._read("data.pkl"))).content
         order = self._read("byteorder") if f"{self._root}byteorder" in self._entries else b"little"
         self.little_endian = order != b"big"
-        self._last: tuple[str, bytes] = ("", b"")
+        self._last: tuple[str | None, bytes] = (None, b"")
 
     def _read(self, name: str) -> bytes:
         entry = self._entries[self._root + name]
@@ -179,6 +179,8 @@ def _viewed(raw: np.ndarray, tensor: Tensor, little_endian: bool) -> np.ndarray:
     bfloat16, itemsize = tensor.storage.dtype == "bfloat16", _itemsize(tensor.storage)
     dtype = np.dtype(np.uint16 if bfloat16 else tensor.storage.dtype).newbyteorder("<" if little_endian else ">")
     numbers = raw[: tensor.storage.size * itemsize].view(dtype)
+    if numbers.size != tensor.storage.size:  # the strides below would leave it
+        raise ValueError(f"the storage {tensor.storage.key[:100]!r} is cut")
     if 0 in tensor.shape:
         return np.zeros(tensor.shape, np.float32 if bfloat16 else tensor.storage.dtype)
     strides = [stride * itemsize if size > 1 else 0 for size, stride in zip(tensor.shape, tensor.strides, strict=True)]

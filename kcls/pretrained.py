@@ -2,8 +2,10 @@
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
+from typing import Any
 
 import keras
 
@@ -11,10 +13,15 @@ from kcls.data.archive import read_config
 from kcls.errors import KclsError, RecipeError
 from kcls.models.registry import get_variant, list_models, rescale
 from kcls.run import finished_run, is_run
-from kcls.weights import applications, checkpoint, own
+from kcls.weights import applications, checkpoint, own, package
 from kcls.weights.source import Pretrained, Source, parse_source
 
-_LIBRARIES: dict[str, ModuleType] = {"timm": checkpoint, "keras": applications, "kcls": own}
+_LIBRARIES: dict[str, ModuleType] = {
+    "timm": checkpoint,
+    "keras": applications,
+    "package": package,
+    "kcls": own,
+}
 
 
 def load_pretrained(model: keras.Model, source: str, *, normalization: bool = True) -> Pretrained:
@@ -22,12 +29,14 @@ def load_pretrained(model: keras.Model, source: str, *, normalization: bool = Tr
 
     Args:
         model: its name says which variant it is.
-        source: ``timm/NAME.TAG`` (Hugging Face hub), ``timm:FILE.safetensors``, ``keras/NAME`` (Keras Applications),
-            ``keras:FILE.weights.h5``, a run's folder or a ``.keras`` file.
+        source: ``timm/NAME.TAG`` (Hugging Face hub), ``timm:FILE`` (.safetensors, or .pth, .pt or .bin of PyTorch),
+            ``keras/NAME`` (Keras Applications), ``keras:FILE.weights.h5``, ``package/NAME`` (a Python package that
+            ``kcls[imagenet]`` installs), a run's folder or a ``.keras`` file.
         normalization: whether the model takes over the mean and std that the weights were trained with.
 
     Returns:
-        Where the weights came from, their SHA-256 and licence, and how they want their images. Its ``head`` is
+        Where the weights came from, their SHA-256 and licence, how they want their images, and in ``notes`` what was
+        looked through to read them and what they were taken for if the file does not say. Its ``head`` is
         "replaced" if the source has another number of classes: the model's own head, with random weights, stays.
 
     Raises:
@@ -40,13 +49,16 @@ def load_pretrained(model: keras.Model, source: str, *, normalization: bool = Tr
     return fill_pretrained(model, found, normalization=normalization)
 
 
-def find_pretrained(name: str, source: str, sha256: str | None = None) -> Pretrained:
+def find_pretrained(
+    name: str, source: str, sha256: str | None = None, options: Mapping[str, Any] = MappingProxyType({})
+) -> Pretrained:
     """The weights for the variant ``name``, downloaded if need be; their contents are not looked at yet.
 
     Args:
         name: of the variant.
         source: as of ``load_pretrained``.
         sha256: what the file must have, in hexadecimal digits.
+        options: of the model, for a file of timm's that does not say which network it is of.
 
     Raises:
         RecipeError: no such kind of source, or a file that is not there.
@@ -54,7 +66,12 @@ def find_pretrained(name: str, source: str, sha256: str | None = None) -> Pretra
     """
     get_variant(name)
     parsed = parse_source(source)
-    found = _find_own(parsed, name) if parsed.library == "kcls" else _LIBRARIES[parsed.library].find(parsed, name)
+    if parsed.library == "kcls":
+        found = _find_own(parsed, name)
+    elif parsed.library == "timm":
+        found = checkpoint.find(parsed, name, options)
+    else:
+        found = _LIBRARIES[parsed.library].find(parsed, name)
     if sha256 and found.sha256 != sha256.lower():
         raise KclsError(f"{found.file} has the SHA-256 {found.sha256}, not {sha256} as the recipe says")
     return found
@@ -80,11 +97,11 @@ def fill_pretrained(model: keras.Model, found: Pretrained, *, normalization: boo
     Raises:
         KclsError: the weights are damaged or do not fit; the model is unchanged then.
     """
-    whole = _LIBRARIES[parse_source(found.source).library].fill(model, found)
+    found = _LIBRARIES[parse_source(found.source).library].fill(model, found)
     if normalization and found.mean and found.std:
         rescale(model, found.mean, found.std)
-    if not whole:
+    if found.head == "replaced":
         classes = model.output.shape[-1]
         message = "%s has another number of classes: the head for %d classes starts with random weights"
         logging.getLogger(__name__).warning(message, found.source, classes)
-    return dataclasses.replace(found, head="loaded" if whole else "replaced")
+    return found

@@ -102,7 +102,7 @@ def _resolve_paths(values: dict, base: Path) -> None:
 
 def _resolve_source(source: str, base: Path) -> str:
     """Pretrained weights that are a file or a folder, taken from ``base``."""
-    if re.match(r"(timm|keras)/", source):
+    if re.match(r"(timm|keras|package)/", source):
         return source
     library, colon, path = source.rpartition(":")
     return f"{library}{colon}{(base / Path(path).expanduser()).absolute()}"

@@ -202,7 +202,7 @@ def test_a_broken_config_is_named(original, tmp_path):
     "source, match",
     [
         ("torchvision:resnet18.pth", "unknown kind of pretrained weights .*; there are timm.NAME"),
-        ("timm:weights.pth", "timm: takes a .safetensors file"),
+        ("timm:weights.npz", "timm: takes a .safetensors or .pth or .pt or .bin file"),
         ("keras:weights.bin", "keras: takes a .h5 file"),
         ("timm:nowhere.safetensors", "there is no nowhere.safetensors"),
         ("imagenet", "there is no imagenet .kinds of sources: timm/NAME.TAG"),

@@ -130,7 +130,8 @@ def build_network(recipe: Recipe, num_classes: int) -> keras.Model:
 
 def _with_pretrained(recipe: Recipe, source: str) -> tuple[Recipe, Pretrained]:
     """The weights that the recipe starts with, and the recipe with their wishes where it has none of its own."""
-    pretrained = find_pretrained(recipe.model.name, source, recipe.model.pretrained_sha256)
+    model = recipe.model
+    pretrained = find_pretrained(model.name, source, model.pretrained_sha256, model.options)
     recipe = recipe.with_image(pretrained.image_defaults())
     if recipe.image.size is None:
         raise RecipeError(f"image.size is missing, and {pretrained.source} does not say what it was trained with")

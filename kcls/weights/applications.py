@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import h5py  # comes with Keras
@@ -62,8 +63,8 @@ def _download(application: Application) -> Path:
         raise KclsError(f"cannot get {application.url}: {reason}") from None
 
 
-def fill(model: keras.Model, found: Pretrained) -> bool:
-    """Fills ``model`` with the weights of the file; returns whether the head was filled, too.
+def fill(model: keras.Model, found: Pretrained) -> Pretrained:
+    """Fills ``model`` with the weights of the file; returns what was found, and whether the head was filled, too.
 
     Raises:
         KclsError: the file cannot be read or does not fit the model, which is unchanged then.
@@ -92,15 +93,17 @@ def fill(model: keras.Model, found: Pretrained) -> bool:
             value = value[:, :, ::-1]
         if weight.name == "moving_mean" and name in folded:  # (x + bias) - mean is x - (mean - bias)
             value = value - keras.ops.convert_to_numpy(weights[folded[name]])
-        if weight.name == "moving_variance":
-            value = value + np.float32(counterpart.epsilon - layer.epsilon)
         if value.ndim == 4 and isinstance(layer, keras.layers.DepthwiseConv2D) and hasattr(counterpart, "groups"):
             value = value.swapaxes(2, 3)  # theirs is a Conv2D with as many groups as channels
         if value.shape[:2] == (1, 1) and len(weight.shape) == 2:  # a 1x1 convolution behind the pool
             value = value[0, 0]
         return value
 
-    return assign(model, application.name, weights.keys() - folded.values(), read, str(found.file))
+    def epsilon(name):
+        return layers[name.rpartition("/")[0]].epsilon
+
+    whole = assign(model, application.name, weights.keys() - folded.values(), read, str(found.file), epsilon)
+    return replace(found, head="loaded" if whole else "replaced")
 
 
 def _folded_biases(layers: Mapping[str, keras.layers.Layer], wanted: set[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ def assign(
     available: Collection[str],
     read: Callable[[str, keras.Variable, keras.layers.Layer], np.ndarray],
     source: str,
+    epsilon: Callable[[str], float | None] = lambda name: None,
 ) -> bool:
     """Fills every weight of ``model`` from ``source``, or none.
 
@@ -27,12 +28,15 @@ def assign(
         available: names of everything in the source.
         read: name, our weight and its layer -> the value in our layout.
         source: for errors.
+        epsilon: name of a moving variance -> the epsilon of its batch norm in the source, None if it is ours. The
+            difference moves into the variance.
 
     Returns:
         Whether the head was filled, too; it is left as it is if the source has another number of classes.
 
     Raises:
-        KclsError: a weight is missing, left over, of another shape or not finite; the model is unchanged then.
+        KclsError: a weight is missing, left over, of another shape, not finite, or a negative variance; the model
+            is unchanged then.
     """
     problems, values, used, head_fits = [], [], set(), True
     head = head_layers(model)
@@ -47,8 +51,9 @@ def assign(
                 continue
             value = fitted(layer, weight.name, read(name, weight, layer))
             if value.shape == tuple(weight.shape):
-                if not np.isfinite(value).all():
-                    problems.append(f"{name} is not finite")
+                problems += _faults(name, weight, value)
+                if weight.name == "moving_variance" and (theirs := epsilon(name)) is not None:
+                    value = value + np.float32(theirs - layer.epsilon)
                 values.append((layer, weight, value))
             elif layer in head and value.shape[:-1] == tuple(weight.shape)[:-1]:  # the last dimension: classes
                 head_fits = False
@@ -58,13 +63,24 @@ def assign(
         used |= {names(weight.path) for weight in _head_weights(model)}
     problems += [f"{name} is left over" for name in sorted(set(available) - used)]
     if problems:
-        shown = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
-        more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise KclsError(f"{source} does not fit {model.name}, {len(problems)} weights differ:{shown}{more}")
+        raise KclsError(f"{source} does not fit {model.name}, {len(problems)} weights differ:{_shown(problems)}")
     for layer, weight, value in values:
         if head_fits or layer not in head:
             weight.assign(value)
     return head_fits
+
+
+def _faults(name: str, weight: keras.Variable, value: np.ndarray) -> list[str]:
+    """Why no network can have learnt or measured this value."""
+    faults = [] if np.isfinite(value).all() else [f"{name} is not finite"]
+    if weight.name == "moving_variance" and (value < 0).any():
+        faults.append(f"{name} is negative")
+    return faults
+
+
+def _shown(problems: list[str]) -> str:
+    shown = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
+    return shown + (f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else "")
 
 
 def is_weight(variable) -> bool:

@@ -1,44 +1,55 @@
-"""timm's checkpoints: a safetensors file, and a config.json that says how the network wants its images."""
+"""Checkpoints with timm's names: tensors in a file, and a config.json that says how the network wants its images."""
 
+import dataclasses
 import json
-from collections.abc import Mapping
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import keras
-import numpy as np
 
 from kcls.errors import KclsError
 from kcls.models.registry import create_model
 from kcls.weights.assign import assign
 from kcls.weights.hub import download, revision_of, verified
 from kcls.weights.name_map import NameMap, to_keras
+from kcls.weights.pth import open_pth
 from kcls.weights.source import Pretrained, Source, sha256
+from kcls.weights.tensors import TensorFile
 from kcls.weights.timm import NAME_MAPS
 
 FIT = {"center": "crop", "squash": "stretch", "border": "pad"}
-# Tensors that files of some versions hold, and that do not belong to the learnt or measured ones.
-BUFFERS = ("num_batches_tracked", "relative_position_index", "attn_mask")
 
 
-def find(source: Source, name: str) -> Pretrained:
+def find(source: Source, name: str, options: Mapping[str, Any] = MappingProxyType({})) -> Pretrained:
     """The checkpoint of a variant, downloaded if need be.
 
+    Args:
+        source: of timm.
+        name: of the variant.
+        options: of the model that it is for. If the file does not say which of timm's networks it is of, the
+            normalisation is that of the one that is built with them.
+
     Raises:
-        KclsError: it cannot be had, its config cannot be read, or it is of another architecture.
+        KclsError: it cannot be had, its config cannot be read or makes no sense, or it is of another architecture.
     """
     _counterparts(name, source.architecture)  # before anything is downloaded
     if source.path:
         file, digest, revision = source.path, sha256(source.path), None
-        beside = file.with_name("config.json")
-        config = _read(beside) if beside.is_file() else {}
+        config_file = file.with_name("config.json")
+        config = _read(config_file) if config_file.is_file() else {}
     else:
         config_file = download(source.repository, "config.json", source.revision)
         config = _read(config_file)
         file = download(source.repository, "model.safetensors", source.revision)
         digest, revision = verified(file), revision_of(file)
-    architecture = config.get("architecture") or source.architecture
-    names = _counterparts(name, architecture)[0]
+    # The config's name may carry a tag, as the hub's names do: resnet18.a1_in1k.
+    architecture = config.get("architecture", "").partition(".")[0] or source.architecture
+    names = max(_counterparts(name, architecture), key=lambda names: names.closeness(options))
     wanted = config.get("pretrained_cfg") or {}
     size = wanted.get("input_size") or (None,)
     fit = FIT.get(wanted.get("crop_mode") or "center", "crop")
@@ -60,13 +71,47 @@ def find(source: Source, name: str) -> Pretrained:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    """A config of timm; what is wrong in it is told before anything is done with it."""
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise KclsError(f"cannot read {file}: {error}") from None
-    if not isinstance(config, dict):
+    wanted = (config.get("pretrained_cfg") or {}) if isinstance(config, dict) else None
+    if not isinstance(wanted, dict):
         raise KclsError(f"{file} is not a config of timm: expected an object")
+    if not isinstance(config.get("architecture", ""), str):
+        raise KclsError(f"{file}: architecture is {config['architecture']!r}, expected a name")
+    for key, what, is_good in _EXPECTED:
+        value = wanted.get(key)
+        if value is not None and not is_good(value):
+            raise KclsError(f"{file}: {key} is {value!r}, expected {what}")
     return config
+
+
+def _is_number(value: Any, above: float, to: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and above < value <= to
+
+
+def _are_three(value: Any, above: float = -sys.float_info.max) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(_is_number(v, above, sys.float_info.max) for v in value)
+
+
+def _are_pixels(value: Any) -> bool:
+    return _are_three(value, above=0) and {*map(type, value)} == {int}
+
+
+_EXPECTED: list[tuple[str, str, Callable[[Any], bool]]] = [
+    ("mean", "three numbers", _are_three),
+    ("std", "three numbers above 0", lambda value: _are_three(value, above=0)),
+    (
+        "input_size",
+        "channels, height and width",
+        _are_pixels,
+    ),
+    ("crop_pct", "a fraction above 0, at most 1", lambda value: _is_number(value, above=0, to=1)),
+    ("crop_mode", f"one of {', '.join(FIT)}", lambda value: value in list(FIT)),
+    ("interpolation", "a name", lambda value: isinstance(value, str)),
+]
 
 
 def _counterparts(name: str, architecture: str | None) -> list[NameMap]:
@@ -81,21 +126,48 @@ def _counterparts(name: str, architecture: str | None) -> list[NameMap]:
     return chosen
 
 
-def fill(model: keras.Model, found: Pretrained) -> bool:
-    """Fills ``model`` from a checkpoint; returns whether the head was filled, too.
+def fill(model: keras.Model, found: Pretrained) -> Pretrained:
+    """Fills ``model`` from a checkpoint; returns what it was taken for, and whether the head was filled, too.
 
     Raises:
         KclsError: the file cannot be read or does not fit the model, which is unchanged then.
     """
     chosen = _counterparts(model.name, found.architecture)
-    built = [names for names in chosen if _is_built_with(model, names.options)]
+    built = [names for names in chosen if is_built_with(model, names.options)]
     if not built:
-        needed = ", ".join(f"{key}={value}" for key, value in chosen[0].options.items()) or "its options as published"
-        raise KclsError(f"{found.source} needs the model {model.name} with {needed}")
-    return read_tensors(model, found.file, built[0])
+        raise KclsError(f"{found.source} needs the model {model.name} with {_options(chosen[0])}")
+    names = built[0]
+    with open_tensors(found.file) as tensors:
+        whole = fill_from(tensors, model, names, str(found.file))
+    notes = tensors.notes
+    if found.architecture is None:
+        notes = (f"taken for timm's {names.architecture}, which the file does not say", *notes)
+        _warn_of_others(found, names, chosen)
+        if (found.mean, found.std) == (chosen[0].mean, chosen[0].std):  # a guess, too
+            found = dataclasses.replace(found, mean=names.mean, std=names.std)
+    head = "loaded" if whole else "replaced"
+    return dataclasses.replace(found, architecture=names.architecture, notes=notes, head=head)
 
 
-def _is_built_with(model: keras.Model, options: Mapping[str, Any]) -> bool:
+def _warn_of_others(found: Pretrained, names: NameMap, chosen: list[NameMap]) -> None:
+    """Says that a file, which does not say what it is, may be of a network with other arithmetic."""
+    others = [other for other in chosen if not other.computes_as(names)]
+    if others:
+        logging.getLogger(__name__).warning(
+            "%s may be timm's %s: their tensors are alike, their padding, epsilon or normalisation is not. Taken for "
+            "the first, because the model has %s. timm's config.json beside the file decides, or a model with %s",
+            found.source,
+            " or ".join(n.architecture for n in (names, *others)),
+            _options(names),
+            " or ".join(f"{_options(other)} ({other.architecture})" for other in others),
+        )
+
+
+def _options(names: NameMap) -> str:
+    return ", ".join(f"{key}={value}" for key, value in names.options.items()) or "its options as published"
+
+
+def is_built_with(model: keras.Model, options: Mapping[str, Any]) -> bool:
     """Whether the model pads as one that is built with these options does; shapes are compared later."""
     if not any(names.options for names in NAME_MAPS[model.name]):
         return True
@@ -105,34 +177,56 @@ def _is_built_with(model: keras.Model, options: Mapping[str, Any]) -> bool:
 
 
 def read_tensors(model: keras.Model, file: Path, names: NameMap) -> bool:
-    """Fills ``model`` from a file with timm's tensor names; returns whether the head was filled, too.
+    """Fills ``model`` from a file of named tensors; returns whether the head was filled, too.
 
     Args:
         model: of ``create_model``.
-        file: in the safetensors format.
-        names: of the model's variant. If the epsilons of its batch norms are not ours, the difference moves into the
-            variances.
+        file: in the safetensors format, or of ``torch.save``.
+        names: of the model's variant.
 
     Raises:
         KclsError: the file cannot be read or does not fit the model, which is unchanged then.
+    """
+    with open_tensors(file) as tensors:
+        return fill_from(tensors, model, names, str(file))
+
+
+def fill_from(tensors: TensorFile, model: keras.Model, names: NameMap, source: str) -> bool:
+    """The second half of ``read_tensors``: from an open file to a filled model."""
+
+    def read(name, weight, layer):
+        value = to_keras(tensors.get(name).astype("float32"), weight, layer)
+        return names.arranged(value, layer.name) if value.shape == tuple(weight.shape) else value
+
+    return assign(model, names.tensor_name, tensors.shapes, read, source, epsilon=lambda name: names.epsilon)
+
+
+@contextmanager
+def open_tensors(file: Path) -> Iterator[TensorFile]:
+    """The learnt and measured tensors of a file, without a prefix that all their names have.
+
+    Raises:
+        KclsError: the file cannot be read.
+    """
+    opened = open_safetensors(file) if file.suffix == ".safetensors" else open_pth(file)
+    with opened as tensors:
+        yield tensors.unwrapped()
+
+
+@contextmanager
+def open_safetensors(file: Path) -> Iterator[TensorFile]:
+    """The tensors of a file in the safetensors format, none of which is read yet.
+
+    Raises:
+        KclsError: the file cannot be read.
     """
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
         raise KclsError("a .safetensors file needs: pip install 'kcls[hub]'") from None
-
     try:
         with safe_open(file, framework="np") as tensors:
-
-            def read(name, weight, layer):
-                value = to_keras(tensors.get_tensor(name).astype("float32"), weight, layer)
-                if value.shape == tuple(weight.shape):
-                    value = names.arranged(value, layer.name)
-                if weight.name == "moving_variance" and names.epsilon is not None:
-                    value = value + np.float32(names.epsilon - layer.epsilon)
-                return value
-
-            available = {name for name in tensors.keys() if not name.endswith(BUFFERS)}  # noqa: SIM118
-            return assign(model, names.tensor_name, available, read, str(file))
+            shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+            yield TensorFile(shapes, tensors.get_tensor)
     except (SafetensorError, OSError, TypeError) as error:
         raise KclsError(f"{file} is damaged or not a safetensors file: {error}") from None

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -63,6 +63,14 @@ class NameMap:
         if name := apply_rules(self.rules, layer):
             return f"{name}.{_SUFFIX[variable]}"
         raise KclsError(f"no rule of {self.architecture} matches the weight {path}")
+
+    def computes_as(self, other: "NameMap") -> bool:
+        """Whether the same weights mean the same network with the same images."""
+        return replace(self, architecture=other.architecture) == other
+
+    def closeness(self, options: Mapping[str, Any]) -> int:
+        """How many of a model's options are what this network is built with; -1 if it needs another one."""
+        return len(self.options) if self.options.items() <= options.items() else -1
 
     def arranged(self, value: np.ndarray, layer: str) -> np.ndarray:
         """A weight of our layer that is in Keras's layout, in the order of ours."""

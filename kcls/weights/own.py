@@ -1,5 +1,6 @@
 """Weights of kcls itself: the ``.keras`` file of a model of ``create_model``, such as that of a run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -28,8 +29,8 @@ def find(source: str, file: Path, name: str) -> Pretrained:
     return Pretrained(source, name, file, sha256(file), mean=mean, std=std, image_size=size)
 
 
-def fill(model: keras.Model, found: Pretrained) -> bool:
-    """Fills ``model`` with the weights of the same names; returns whether the head was filled, too.
+def fill(model: keras.Model, found: Pretrained) -> Pretrained:
+    """Fills ``model`` with the weights of the same names; returns what was found, and whether the head was, too.
 
     Raises:
         KclsError: they do not fit; the model is unchanged then.
@@ -39,7 +40,8 @@ def fill(model: keras.Model, found: Pretrained) -> bool:
     def read(name, weight, layer):
         return keras.ops.convert_to_numpy(theirs[name])
 
-    return assign(model, lambda path: path, theirs, read, str(found.file))
+    whole = assign(model, lambda path: path, theirs, read, str(found.file))
+    return replace(found, head="loaded" if whole else "replaced")
 
 
 def _open(file: Path) -> keras.Model:

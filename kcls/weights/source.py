@@ -8,7 +8,11 @@ from typing import Any
 
 from kcls.errors import RecipeError
 
-KINDS = "timm/NAME.TAG, timm:FILE.safetensors, keras/NAME, keras:FILE.weights.h5, a run or a .keras file"
+KINDS = (
+    "timm/NAME.TAG, timm:FILE (.safetensors, .pth, .pt, .bin), keras/NAME, keras:FILE.weights.h5, package/NAME, "
+    "a run or a .keras file"
+)
+_SUFFIXES = {"timm": (".safetensors", ".pth", ".pt", ".bin"), "keras": (".h5",)}
 
 
 @dataclass(frozen=True)
@@ -17,9 +21,9 @@ class Source:
 
     Attributes:
         text: as the user wrote it.
-        library: timm, keras or kcls: whose names the weights carry.
-        path: of the local file or run; None if the library's server has it.
-        repository: what to ask the server for.
+        library: timm, keras, package or kcls: whose names the weights carry.
+        path: of the local file or run; None if the library's server or a Python package has it.
+        repository: what to ask the server for, or what the package's weights are of.
         revision: commit, branch or tag of the repository; None is the newest.
     """
 
@@ -43,13 +47,12 @@ def parse_source(text: str) -> Source:
     """
     if match := re.fullmatch(r"timm/([\w.-]+)(?:@([\w./-]+))?", text):
         return Source(text, "timm", repository=f"timm/{match[1]}", revision=match[2])
-    if match := re.fullmatch(r"keras/(\w+)", text):
-        return Source(text, "keras", repository=match[1])
+    if match := re.fullmatch(r"(keras|package)/(\w+)", text):
+        return Source(text, match[1], repository=match[2])
     library, colon, name = text.partition(":")
-    if colon and library in ("timm", "keras"):
-        suffix = {"timm": ".safetensors", "keras": ".h5"}[library]
-        if not name.endswith(suffix):
-            raise RecipeError(f"pretrained {text!r}: {library}: takes a {suffix} file")
+    if colon and library in _SUFFIXES:
+        if not name.endswith(_SUFFIXES[library]):
+            raise RecipeError(f"pretrained {text!r}: {library}: takes a {' or '.join(_SUFFIXES[library])} file")
     elif not colon:
         library, name = "kcls", text
     else:
@@ -77,6 +80,7 @@ class Pretrained:
         fit: how an image of another shape becomes a square: crop, pad or stretch.
         crop_fraction: the share of the side that the crop keeps.
         interpolation: bilinear or bicubic.
+        notes: what was done to read them, and what the file left to be guessed.
         head: "loaded", or "replaced" because the classes differ; None before a model is filled.
     """
 
@@ -92,6 +96,7 @@ class Pretrained:
     fit: str | None = None
     crop_fraction: float | None = None
     interpolation: str | None = None
+    notes: tuple[str, ...] = ()
     head: str | None = None
 
     def image_defaults(self) -> dict[str, Any]:
@@ -105,7 +110,7 @@ class Pretrained:
 
     def __str__(self) -> str:
         licence = f"licence {self.licence}" if self.licence else "licence not stated"
-        return f"{self.source} (sha256 {self.sha256[:12]}, {licence})"
+        return f"{self.source} ({', '.join((*self.notes, f'sha256 {self.sha256[:12]}', licence))})"
 
 
 def sha256(path: Path) -> str:

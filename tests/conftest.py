@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -45,7 +46,9 @@ def pytest_unconfigure(config):
 def seeded():
     """The same random weights, images and dropped units whatever ran before, for tests that use Keras."""
     if "keras" in sys.modules:
-        sys.modules["keras"].utils.set_random_seed(0)
+        # TensorFlow's own seed, which Keras does not draw from, is left: to set it empties the caches of all kernels.
+        with mock.patch("tensorflow.random.set_seed"):
+            sys.modules["keras"].utils.set_random_seed(0)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ LIMITED = """if True:
 """
 
 
+@pytest.mark.heavy
 def test_a_full_disk_while_training_is_told_and_leaves_no_half_checkpoint(python, tiny_recipe, trained, tmp_path):
     done = python(LIMITED, 20_000, "train", tiny_recipe, "--out", tmp_path / "run")
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr

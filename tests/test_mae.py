@@ -171,6 +171,7 @@ def test_a_patch_of_one_colour_does_not_divide_by_zero(model):
     assert np.isfinite(float(loss))
 
 
+@pytest.mark.heavy
 def test_fit_trains_every_weight_of_the_network_without_labels(model):
     before = {w.path: w.numpy() for w in model.trainable_weights}
     autoencoder = MaskedAutoencoder(model)

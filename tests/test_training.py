@@ -81,6 +81,7 @@ def test_the_saved_model_is_plain_keras_with_the_best_weights(trained):
     assert type(model).__module__.startswith("keras.") and not model.compiled
 
 
+@pytest.mark.heavy
 def test_training_learns(tiny_recipe, tmp_path):
     recipe = load_recipe(tiny_recipe, ["train.epochs=8", "train.batch_size=32", "data.train=train[:60%]"])
     rows = kcls.train(recipe, out=tmp_path / "run").history()
@@ -108,7 +109,10 @@ def whole(tmp_path_factory):
 
 
 # The signal comes while the steps 1 and 3 of 4 are shown, and so is noticed after the steps 2 and 4.
-@pytest.mark.parametrize(("step", "saved"), [(1, 2), (3, 4)], ids=["within an epoch", "at its last step"])
+@pytest.mark.parametrize(
+    ("step", "saved"),
+    [pytest.param(1, 2, id="within an epoch"), pytest.param(3, 4, id="at its last step", marks=pytest.mark.heavy)],
+)
 def test_a_stopped_and_resumed_run_ends_with_the_same_bits(whole, tmp_path, monkeypatch, step, saved):
     with monkeypatch.context() as patch:
         interrupt_at(patch, step)
@@ -294,6 +298,7 @@ def test_float16_trains_with_a_scaled_loss_and_resumes(tiny_recipe, tmp_path, mo
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
+@pytest.mark.heavy
 def test_after_a_broken_image_the_training_goes_on_from_where_it_was(folder_recipe, flat_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("kcls.data.opening.MEMORY_LIMIT", 0)
     whole = kcls.train(folder_recipe, out=tmp_path / "whole")

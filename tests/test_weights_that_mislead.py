@@ -42,8 +42,12 @@ MAY_BE_TWO = {  # variant -> the option, what is taken without and with it
     "mobilenet_v3_small": ({"same_padding": True}, "mobilenetv3_small_100", "tf_mobilenetv3_small_100"),
 }
 
+each_that_may_be_two = pytest.mark.parametrize(
+    "name", ["efficientnet_b0", pytest.param("mobilenet_v3_small", marks=pytest.mark.heavy)]
+)
 
-@pytest.mark.parametrize("name", MAY_BE_TWO)
+
+@each_that_may_be_two
 @pytest.mark.parametrize("with_option", [False, True])
 def test_a_file_that_fits_two_counterparts_is_said_with_what_decides(name, with_option, tmp_path, caplog):
     option, *architectures = MAY_BE_TWO[name]
@@ -59,7 +63,7 @@ def test_a_file_that_fits_two_counterparts_is_said_with_what_decides(name, with_
     assert mean_and_std(model) == (names.mean, names.std)  # the guess goes for the normalisation, too
 
 
-@pytest.mark.parametrize("name", MAY_BE_TWO)
+@each_that_may_be_two
 def test_a_config_beside_the_file_decides(name, tmp_path, caplog):
     option, taken, other = MAY_BE_TWO[name]
     source = write(tiny(name), tmp_path, {"architecture": other})

@@ -5,7 +5,6 @@ compares every variant at full size and writes the differences there: about an h
 """
 
 import gc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,8 @@ from kcls.catalogue import read_catalogue
 from kcls.models import create_model
 from kcls.models.count import weightless
 from kcls.models.registry import get_variant
-from kcls.weights.checkpoint import read_tensors
+from kcls.weights.checkpoint import fill_from, read_tensors
+from kcls.weights.tensors import TensorFile
 from kcls.weights.timm import NAME_MAPS
 
 # Float32 rounding grows with depth, to 1e-5 or 1e-4 of the logits' deviation; the mildest real mistakes (a batch norm's
@@ -157,19 +157,6 @@ class Shape(np.ndarray):
         return self
 
 
-class Shapes(dict):
-    """Stands for an open safetensors file: name -> shape."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def get_tensor(self, name):
-        return Shape(self[name])
-
-
 COMPARED = {names.architecture for _, names, _ in SMALL.values()}
 SIBLINGS = [(name, names) for name, names in PAIRS if names.architecture not in COMPARED]
 
@@ -184,14 +171,14 @@ def test_every_tensor_of_timm_has_its_place_and_shape(name, names, monkeypatch):
     num_classes = get_variant(name).num_classes
     with torch.device("meta"):
         theirs = timm.create_model(names.architecture, num_classes=num_classes)
-    tensors = Shapes({k: tuple(v.shape) for k, v in theirs.state_dict().items()})
-    monkeypatch.setattr("safetensors.safe_open", lambda file, framework: tensors)
+    shapes = {k: tuple(v.shape) for k, v in theirs.state_dict().items()}
+    tensors = TensorFile(shapes, lambda name: Shape(shapes[name])).unwrapped()
     filled = []
     with weightless():
         ours = create_model(name, num_classes=num_classes, **published_options(name, names))
         monkeypatch.setattr(type(ours.weights[0]), "assign", lambda self, value: filled.append(self.path))
-        assert read_tensors(ours, Path(names.architecture), names)
+        assert fill_from(tensors, ours, names, names.architecture)
     assert filled == [w.path for w in ours.weights if "seed_generator" not in w.path]
     if module(name) == "vgg":  # one layer behind the other on both sides
         order = [names.tensor_name(path) for path in filled]
-        assert order == [tensor for tensor in tensors if not tensor.endswith("num_batches_tracked")]
+        assert order == list(tensors.shapes)

@@ -142,7 +142,8 @@ def test_a_method_without_labels_has_a_row_and_curves_of_its_loss(tmp_path):
 
 RECIPE = """\
 model:   {name: googlenet, options: {width_multiplier: 0.125}}
-data:    {source: digits, train: "train[:5%]", val: "train[95%:]", image_size: 80}
+data:    {source: digits, train: "train[:5%]", val: "train[95%:]"}
+image:   {size: 80}
 augment: {flip: false}
 optimizer: {name: sgd, lr: 0.01}
 train:   {epochs: 1, batch_size: 32}

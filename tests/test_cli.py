@@ -35,6 +35,7 @@ def newest(trained, tmp_path, monkeypatch):
     return tmp_path / "runs" / "tiny" / "1"
 
 
+@pytest.mark.heavy
 def test_train_evaluates_and_exports_as_the_recipe_says(cli, tiny_recipe, tmp_path):
     tiny_recipe.write_text(tiny_recipe.read_text() + "export: {formats: [tflite], quantize: float16}\n")
     done = cli("train", tiny_recipe, "--out", tmp_path / "run", "--set", "train.epochs=2", "--json")

@@ -27,6 +27,7 @@ def test_a_full_disk_while_training_is_told_and_leaves_no_half_checkpoint(python
     assert not (tmp_path / "run" / "model.keras").exists()
 
 
+@pytest.mark.heavy
 def test_a_full_disk_while_exporting_leaves_no_file(python, trained, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained.path, run, ignore=shutil.ignore_patterns("export"))

@@ -27,6 +27,7 @@ def test_an_edge_program_is_short_and_never_imports_kcls(program):
     assert not modules & {"kcls", "tensorflow", "keras"}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 def test_classify_answers_as_kcls_predict(trained, tmp_path, fit):
     from kcls.artifact import KerasClassifier

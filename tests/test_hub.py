@@ -154,6 +154,7 @@ def test_an_unreachable_hub_does_no_harm_to_what_is_in_the_cache(fetch):
     assert fetch(HF_ENDPOINT="http://127.0.0.1:9") == answer
 
 
+@pytest.mark.heavy
 def test_an_interrupted_download_leaves_nothing_that_looks_whole(hub, fetch, tmp_path):
     hub.fault = "cut"
     assert fetch().startswith("KclsError: ")

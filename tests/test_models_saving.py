@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from tiny import ROWS, images, logits, shared
+from tiny import TINY, images, logits, shared
 
 KERAS_ALONE = """
 import sys
@@ -16,6 +16,11 @@ model = keras.models.load_model("model.keras")
 np.save("answer.npy", keras.ops.convert_to_numpy(model(np.load("images.npy"), training=False)))
 assert not [name for name in sys.modules if name.partition(".")[0] == "kcls"]
 """
+
+
+# Those with layers of our own; the others, and the rest of the table, are heavy.
+OWN = ("bit", "cifar", "convnext_drop_path", "deit_distilled", "googlenet", "spinal", "swin", "vit")
+ROWS = [pytest.param(label, marks=() if label in OWN else pytest.mark.heavy) for label in TINY]
 
 
 @pytest.fixture(scope="module", params=ROWS)

@@ -52,7 +52,7 @@ def assert_same(some, others):
         assert (x == same_x).all() and (y == same_y).all()
 
 
-@pytest.mark.parametrize("step", [1, 3, 4, 5])
+@pytest.mark.parametrize("step", [3, 5])
 def test_a_training_can_be_entered_at_any_step(split_and_recipe, step):
     split, recipe = split_and_recipe
     whole = batches(training_stream(split, recipe, 20))

@@ -125,12 +125,14 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits(whole, tmp_path, monk
         assert {k: a[k] for k in same} == {k: b[k] for k in same}
 
 
+@pytest.mark.heavy
 def test_a_run_with_layers_of_kcls_is_used_by_another_process(whole, python):
     code = "import sys; from kcls.artifact import open_artifact; print(open_artifact(sys.argv[1]).class_names[9])"
     done = python(code, whole.path)
     assert done.stdout == "9\n", done.stderr
 
 
+@pytest.mark.heavy
 def test_a_stop_at_the_last_step_of_all_finishes_the_epoch(tiny_recipe, tmp_path, monkeypatch):
     interrupt_at(monkeypatch, 7)
     assert kcls.train(tiny_recipe, out=tmp_path / "run").finished
@@ -141,7 +143,9 @@ def test_a_run_is_trained_by_one_process_at_a_time(unfinished):
         kcls.train(resume=True, out=unfinished.path)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.heavy)]
+)
 def test_ctrl_c_leaves_130_and_sigterm_143(tiny_recipe, tmp_path, monkeypatch, cli, number, code):
     interrupt_at(monkeypatch, 2, number)
     outcome = cli("train", tiny_recipe, "--out", tmp_path / "run")
@@ -225,6 +229,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tiny_recipe, tmp_path):
     assert not (tmp_path / "run" / "model.keras").exists()
 
 
+@pytest.mark.heavy
 def test_a_model_that_diverges_in_its_only_step_is_not_the_best(tiny_recipe, tmp_path):
     overrides = ["optimizer.lr=1e30", "optimizer.warmup_epochs=0", "train.batch_size=288"]
     with pytest.raises(KclsError, match=r"the validation loss is nan at step 1 .*; nothing was saved yet"):
@@ -284,6 +289,7 @@ def test_a_checkpoint_is_whole_even_if_the_process_is_killed_while_it_is_written
         time.sleep(0.01)
 
 
+@pytest.mark.heavy
 def test_float16_trains_with_a_scaled_loss_and_resumes(tiny_recipe, tmp_path, monkeypatch):
     recipe = load_recipe(tiny_recipe, ["train.precision=mixed_float16", "optimizer.lr=0.01"])
     with monkeypatch.context() as patch:

@@ -75,6 +75,7 @@ def test_every_weight_of_a_checkpoint_comes_over(original, checkpoint):
     assert len(found.sha256) == 64
 
 
+@pytest.mark.heavy
 def test_the_model_takes_over_the_normalisation_of_the_weights(original, tmp_path):
     model = tiny()
     x = images(model)

@@ -42,7 +42,7 @@ def random_resized_crop(contents, size: int, area: tuple[float, float], seed):
     """A random box of an encoded image, stretched to the square: uint8 (size, size, 3).
 
     It is resized bilinearly, which is two to three times as fast as the antialiased resize of evaluation and off from
-    it by half a grey level (`benchmarks/input_pipeline.py`); boxes more than twice as large as the square are
+    it by less than one grey level (`benchmarks/input_pipeline.py`); boxes more than twice as large as the square are
     antialiased.
     """
     pixels, target = random_box(contents, area, seed, least=2 * size), (size, size)

@@ -137,8 +137,8 @@ class FolderSource(RandomAccess):
 
     def __init__(self, role: str, root: str, files: Files):
         self.paths = files.paths
-        self.names = [os.path.relpath(path, root) for path in files.paths]
-        text = "\n".join([*files.class_names, "", *self.names])
+        self._names = [os.path.relpath(path, root) for path in files.paths]
+        text = "\n".join([*files.class_names, "", *self._names])
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
         super().__init__(role, len(files.paths), files.class_names, f"{len(files.paths)} files {digest[:16]}")
         self.labels = files.labels
@@ -146,18 +146,18 @@ class FolderSource(RandomAccess):
     @cached_property
     def _tensors(self):
         with tf.init_scope(), tf.device("CPU"):  # outside of the graph that asks first
-            return tuple(tf.constant(values) for values in (self.paths, self.labels, self.names))
+            return tf.constant(self.paths), tf.constant(self.labels)
 
     def record(self, index):
         """See ``Source.record``."""
-        paths, labels, _ = self._tensors
+        paths, labels = self._tensors
         return index, tf.io.read_file(paths[index]), labels[index]
 
-    def name(self, index):
-        """See ``Source.name``."""
-        return self._tensors[2][index]
+    @property
+    def names(self) -> Sequence[str]:
+        """See ``Source.names``: the path from the folder."""
+        return self._names
 
-    names: Sequence[str]
     labels: np.ndarray
 
 

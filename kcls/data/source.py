@@ -48,14 +48,10 @@ class Source(ABC):
     def record(self, *ticket):
         """A ticket -> (index int64, encoded bytes, a scalar string, or a square uint8 (S, S, 3), label int64)."""
 
+    @property
     @abstractmethod
-    def name(self, *ticket):
-        """A ticket -> the image's own name, scalar string: it stays when other images come or go."""
-
-    @cached_property
     def names(self) -> Sequence[str]:
-        """The own name of each image, in the split's order."""
-        return [name.decode("utf-8", "surrogateescape") for name in _all(self.tickets().map(self.name))]
+        """The own name of each image, in the split's order: it stays when other images come or go."""
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -141,11 +137,7 @@ class InMemory(RandomAccess):
         """See ``Source.record``."""
         return index, self._images[index], self._labels[index]
 
-    def name(self, index):
-        """See ``Source.name``."""
-        return tf.constant(self.names)[index]
-
-    @cached_property
+    @property
     def names(self) -> Sequence[str]:
         """See ``Source.names``."""
         return self._source.names

@@ -6,6 +6,8 @@ import io
 import itertools
 import re
 import sys
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
@@ -57,9 +59,10 @@ class TfdsSource(Source):
         """See ``Source.record``."""
         return index, record[self.image_key], record[self.label_key]
 
-    def name(self, index, record):
-        """See ``Source.name``."""
-        return record["tfds_id"]
+    @cached_property
+    def names(self) -> Sequence[str]:
+        """See ``Source.names``: the place in its file that TensorFlow Datasets gives each record."""
+        return [name.decode() for name in self.tickets().map(lambda _, record: record["tfds_id"]).as_numpy_iterator()]
 
 
 def _shuffled(records: tf.data.Dataset, seed) -> tf.data.Dataset:

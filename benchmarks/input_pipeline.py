@@ -82,7 +82,7 @@ def contestants(folder: Path) -> dict:
     def evaluation():
         source, recipe = opened("{flip: false}")
         preprocess = Preprocess.from_recipe(recipe.image)
-        return lambda: evaluation_stream(source, preprocess, BATCH)
+        return lambda: evaluation_stream(source, preprocess.view, BATCH)
 
     def stock():
         return keras.utils.image_dataset_from_directory(

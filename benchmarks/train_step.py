@@ -75,11 +75,11 @@ def keras_contestant(contestant: str, name: str, precision: str, batch_size: int
     from kcls.methods import Method
     from kcls.models import create_model
     from kcls.models.count import trainable_params
-    from kcls.training.entry import compile_method
     from kcls.training.fast_layers import speed_up
     from kcls.training.loop import make_train_step
     from kcls.training.objective import CrossEntropy
     from kcls.training.optimizer import SGD, Schedule
+    from kcls.training.stages import compile_method
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)

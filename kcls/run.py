@@ -108,7 +108,7 @@ class Run:
     def require_finished(self) -> None:
         """Raises a KclsError with what to do if the training has not come to its end."""
         if not self.finished:
-            epochs = f"{len(self.history())} of {self.recipe.train.epochs} epochs are done"
+            epochs = f"{len(self.history())} of {self.recipe.train.total_epochs} epochs are done"
             command = f"kcls train --resume --out {shlex.quote(str(self.path))}"
             raise KclsError(f"run {self.path} is not finished ({epochs}); `{command}`")
 

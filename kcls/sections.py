@@ -8,15 +8,14 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from kcls.formats import QUANTIZATIONS, QUANTIZED, FormatName, QuantizationName
+from kcls.section import Fraction, Positive, Section
 from kcls.splits import certainly_overlap
+from kcls.train_section import Stage, TrainSection
 from kcls.yaml_lines import dump_yaml
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 Channels = Annotated[tuple[Fraction, Fraction, Fraction], Field(strict=False)]
 
 
@@ -24,34 +23,6 @@ def _number(value: Any) -> int | float | bool:
     if not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"expected a number or true or false, not {value!r}")
     return value
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, strict about types, no unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
-
-    def idle(self) -> dict[str, str]:
-        """The fields that have no effect beside the values of the others, each with the reason."""
-        return {}
-
-    @model_validator(mode="after")
-    def _refuse_idle_fields(self):
-        for field, reason in self.idle().items():
-            if field in self.model_fields_set and getattr(self, field) not in (None, ()):
-                raise ValueError(f"{field} has no effect {reason}")
-        return self
-
-    def resolved(self) -> dict[str, Any]:
-        """Every value that has an effect, defaults included, in plain types."""
-        idle = self.idle()
-        values = {name: getattr(self, name) for name in type(self).model_fields if name not in idle}
-        plain = self.model_dump(mode="json")
-        return {
-            name: value.resolved() if isinstance(value, Section) else plain[name]
-            for name, value in values.items()
-            if value is not None
-        }
 
 
 class ModelSection(Section):
@@ -158,6 +129,11 @@ class AugmentSection(Section):
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
+    @property
+    def changes(self) -> bool:
+        """Whether a training image ever differs from the square that evaluation sees."""
+        return any(getattr(self, name) for name in type(self).model_fields)
+
     def idle(self):
         """See ``Section.idle``."""
         return {"crop_padding": "with random_resized_crop, which crops already"} if self.random_resized_crop else {}
@@ -205,17 +181,6 @@ class OptimizerSection(Section):
         if list(self.milestones) != sorted(set(self.milestones)) or any(m <= 0 for m in self.milestones):
             raise ValueError(f"milestones must rise and be above 0, not {list(self.milestones)}")
         return self
-
-
-class TrainSection(Section):
-    """How long, how many at once (over all replicas), how exact, on what. ``epochs`` passes over ``train``."""
-
-    epochs: Count
-    batch_size: Count
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    strategy: Literal["auto", "one_device", "mirrored"] = "auto"
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
 class ExportSection(Section):
@@ -268,19 +233,33 @@ class Recipe(Section):
     def _consistent(self):
         if self.image.size is None and not self.model.pretrained:
             raise ValueError("image.size is missing")
-        if self.optimizer.warmup_epochs >= self.train.epochs:
+        stages, shortest = self.train.all_stages, min(stage.epochs for stage in self.train.all_stages)
+        which = "the shortest of train.stages" if self.train.stages else "train.epochs"
+        if self.optimizer.warmup_epochs >= shortest:
             raise ValueError(
-                f"optimizer.warmup_epochs ({self.optimizer.warmup_epochs:g}) must be below "
-                f"train.epochs ({self.train.epochs})"
+                f"optimizer.warmup_epochs ({self.optimizer.warmup_epochs:g}) must be below {which} ({shortest})"
             )
-        late = [m for m in self.optimizer.milestones if m >= self.train.epochs]
+        late = [m for m in self.optimizer.milestones if m >= shortest]
         if late:
-            raise ValueError(f"optimizer.milestones {late} would never be reached: train.epochs is {self.train.epochs}")
+            raise ValueError(f"optimizer.milestones {late} would never be reached: {which} is {shortest}")
+        self._check_frozen(stages)
         if self.image.size and self.augment.crop_padding >= self.image.size:
             raise ValueError(
                 f"augment.crop_padding ({self.augment.crop_padding} px) must be below image.size ({self.image.size} px)"
             )
         return self
+
+    def _check_frozen(self, stages: tuple[Stage, ...]) -> None:
+        if stages[0].freeze and not self.model.pretrained:
+            raise ValueError(
+                f"train.freeze {stages[0].freeze!r} needs model.pretrained: random weights that stay as they are "
+                "have learnt nothing"
+            )
+        if self.method and all(stage.freeze == "backbone" for stage in stages):
+            raise ValueError(f"method {self.method.name!r} has no effect on a head alone: train.freeze is 'backbone'")
+        for stage in stages:
+            if stage.views > 1 and not self.augment.changes:
+                raise ValueError(f"train.views {stage.views} has no effect: the augment section changes nothing")
 
     def with_image(self, defaults: Mapping[str, Any]) -> "Recipe":
         """This recipe, with defaults for what its image section leaves out."""

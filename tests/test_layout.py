@@ -23,7 +23,9 @@ ALLOWED = {
     "write_catalogue": {"catalogue", "models", "weights"},
     "yaml_lines": {"errors"},
     "splits": set(),
-    "sections": {"errors", "yaml_lines", "formats", "splits"},
+    "section": set(),
+    "train_section": {"section"},
+    "sections": {"errors", "yaml_lines", "formats", "splits", "section", "train_section"},
     "recipe": {"errors", "yaml_lines", "sections"},
     "printing": set(),
     "data": {"errors", "labels", "backend", "recipe", "sections", "splits"},
@@ -35,6 +37,7 @@ ALLOWED = {
     "methods": {"models"},
     "training": {
         "methods",
+        "train_section",
         "errors",
         "backend",
         "files",

@@ -13,7 +13,7 @@ import kcls
 from kcls.errors import RecipeError
 from kcls.methods import METHODS, AuxiliaryHeads, Method, Watched, make_method
 from kcls.sections import MethodSection
-from kcls.training import entry
+from kcls.training import stages
 from kcls.training.curves import plot_curves
 from kcls.training.objective import measured, validated
 
@@ -97,7 +97,7 @@ def taught(tmp_path_factory):
     recipe = kcls.load_recipe(folder / "tiny.yaml", ["train.epochs=3"])
     methods = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(entry, "make_method", lambda network: methods.append(Taught(network)) or methods[0])
+        patch.setattr(stages, "make_method", lambda network: methods.append(Taught(network)) or methods[0])
         return kcls.train(recipe, out=folder / "run"), methods[0]
 
 

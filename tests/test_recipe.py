@@ -218,7 +218,6 @@ def test_an_unknown_key_without_a_near_name_lists_the_known_ones(load):
         ("  val: train[90%:]\n", "data.val", 2),
         ("  source: digits\n", "data.source", 2),
         ("  lr: 0.1\n", "optimizer.lr", 8),
-        ("epochs: 30, ", "train.epochs", 12),
         ("  formats: [saved_model, tflite]\n", "export.formats", 13),
         ("name: resnet20", "model.name", 1),
     ],

@@ -123,13 +123,13 @@ def test_encoded_images_are_kept_where_a_random_box_needs_them_and_the_records_h
 
 def test_evaluation_sees_every_image_once_in_order(split_and_recipe):
     split, _ = split_and_recipe
-    labels = np.concatenate([y for _, y in batches(evaluation_stream(split, Preprocess(12), 25))])
+    labels = np.concatenate([y for _, y in batches(evaluation_stream(split, Preprocess(12).view, 25))])
     assert labels.tolist() == sorted(labels.tolist()) and len(labels) == 60
 
 
 def test_padding_has_weight_zero(split_and_recipe):
     split, _ = split_and_recipe
-    padded = batches(evaluation_stream(split, Preprocess(12), 25, padded=True))
+    padded = batches(evaluation_stream(split, Preprocess(12).view, 25, padded=True))
     assert [x.shape[0] for x, _, _ in padded] == [25, 25, 25]
     assert sum(w.sum() for _, _, w in padded) == 60
     assert padded[-1][2].tolist() == [1.0] * 10 + [0.0] * 15

@@ -50,5 +50,5 @@ def load_data(
     if split == "train":
         stream = training_passes(kept(source, preprocess, recipe.augment), recipe, batch_size)
     else:
-        stream = evaluation_stream(kept(source, preprocess), preprocess, batch_size)
+        stream = evaluation_stream(kept(source, preprocess), preprocess.view, batch_size)
     return stream, source.class_names

@@ -39,9 +39,9 @@ def kept(source: Source, preprocess: Preprocess, augment: AugmentSection | None 
     """
     if not (augment and augment.random_resized_crop):
         if source.count * preprocess.image_size**2 * 3 <= MEMORY_LIMIT:
-            return reading(source, partial(InMemory, source, preprocess.view))
+            return reading(source, partial(InMemory.read, source, preprocess.view))
     elif isinstance(source, TfdsSource) and 0 < source.size_bytes <= MEMORY_LIMIT:
-        return InMemory(source, lambda contents: contents)
+        return InMemory.read(source, lambda contents: contents)
     return source
 
 

@@ -115,11 +115,26 @@ class RandomAccess(Source):
 
 
 class InMemory(RandomAccess):
-    """What ``view`` makes of a source's images, made once and kept."""
+    """What was made of a source's images, kept.
 
-    def __init__(self, source: Source, view: Callable):
+    Args:
+        source: whose images they are.
+        values: one of each image, in the split's order: a tensor (N, ...).
+        labels: int64 (N,).
+
+    Raises:
+        DataError: an image has no label.
+    """
+
+    def __init__(self, source: Source, values: tf.Tensor, labels: tf.Tensor):
         super().__init__(source.role, source.count, source.class_names, source.fingerprint)
-        self._source = source
+        self._source, self._values, self._labels = source, values, labels
+        if tf.reduce_any(labels < 0):
+            raise DataError(f"split {source.role!r} holds images without a label")
+
+    @classmethod
+    def read(cls, source: Source, view: Callable) -> "InMemory":
+        """What ``view`` makes of each image of a source."""
 
         def example(*ticket):
             _, contents, label = source.record(*ticket)
@@ -128,14 +143,11 @@ class InMemory(RandomAccess):
         with tf.device("CPU"):  # a GPU's memory is for the training
             examples = source.tickets().map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(256)
             batches = _all(examples)
-            self._images = tf.concat([images for images, _ in batches], 0)
-            self._labels = tf.concat([labels for _, labels in batches], 0)
-        if tf.reduce_any(self._labels < 0):
-            raise DataError(f"split {source.role!r} holds images without a label")
+            return cls(source, tf.concat([x for x, _ in batches], 0), tf.concat([y for _, y in batches], 0))
 
     def record(self, index):
         """See ``Source.record``."""
-        return index, self._images[index], self._labels[index]
+        return index, self._values[index], self._labels[index]
 
     @property
     def names(self) -> Sequence[str]:

@@ -3,6 +3,8 @@
 import json
 import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +21,39 @@ def save_checkpoint(path: Path, variables: list, meta: dict[str, Any]) -> None:
         np.savez(temporary, meta=np.array(json.dumps(meta)), **arrays)
 
 
-def load_checkpoint(path: Path, variables: list) -> dict[str, Any]:
-    """Puts the saved values back into ``variables`` and returns the ``meta`` they were saved with.
+def read_meta(path: Path) -> dict[str, Any]:
+    """The ``meta`` of a checkpoint.
+
+    Raises:
+        KclsError: the file is damaged.
+    """
+    with _opened(path) as file:
+        return json.loads(str(file["meta"]))
+
+
+def load_checkpoint(path: Path, variables: list) -> None:
+    """Puts the saved values back into ``variables``.
 
     Raises:
         KclsError: the file is damaged, or was written for other variables.
     """
-    try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-        meta = json.loads(str(arrays.pop("meta")))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise KclsError(f"checkpoint {path} is damaged ({error})") from None
+    with _opened(path) as file:
+        arrays = {name: file[name] for name in file.files if name != "meta"}
     wanted = {_key(i, v): v for i, v in enumerate(variables)}
     if wanted.keys() != arrays.keys():
         unknown = sorted(wanted.keys() ^ arrays.keys())
         raise KclsError(f"checkpoint {path} is of another model: {', '.join(unknown[:4])} do not match")
     for name, variable in wanted.items():
         variable.assign(arrays[name])
-    return meta
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with np.load(path) as file:
+            yield file
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise KclsError(f"checkpoint {path} is damaged ({error})") from None
 
 
 def _key(position: int, variable) -> str:

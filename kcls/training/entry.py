@@ -17,19 +17,18 @@ from kcls.data.source import Source
 from kcls.data.stream import steps_per_epoch
 from kcls.errors import KclsError, RecipeError
 from kcls.files import replacing, write_json
-from kcls.methods import Method, make_method
 from kcls.models import create_model
 from kcls.models.registry import get_variant
 from kcls.pretrained import fill_pretrained, find_pretrained
 from kcls.recipe import Recipe, changed_keys, load_recipe
 from kcls.run import Run, create_run, newest_run, open_run
-from kcls.training.checkpoint import load_checkpoint
+from kcls.training.checkpoint import load_checkpoint, read_meta
 from kcls.training.curves import plot_curves
 from kcls.training.distribution import check_batch_size, make_strategy, synchronize_batch_norm
 from kcls.training.fast_layers import speed_up
-from kcls.training.loop import Training, run_epochs
-from kcls.training.objective import CrossEntropy, make_metrics
-from kcls.training.optimizer import Schedule, make_optimizer, make_schedule
+from kcls.training.loop import run_epochs
+from kcls.training.stages import begin_stage
+from kcls.training.state import Training
 from kcls.weights.source import Pretrained
 
 
@@ -76,11 +75,10 @@ def train(
     check_batch_size(recipe.train.batch_size, strategy.num_replicas_in_sync)
     train_split, val_split = _open_splits(recipe, run, download)
     steps = steps_per_epoch(train_split, recipe.train.batch_size)
-    schedule = make_schedule(recipe.optimizer, steps_per_epoch=steps, epochs=recipe.train.epochs)
-    model, pretrained = _build(recipe, strategy, schedule, len(train_split.class_names), pretrained)
+    network, pretrained = _build(recipe, strategy, len(train_split.class_names), pretrained)
 
     run = run or create_run(recipe, name or recipe.model.name, train_split.class_names, out, force)
-    training = Training(recipe, run, strategy, model, schedule, train_split, val_split, steps, pretrained=pretrained)
+    training = Training(recipe, run, strategy, network, train_split, val_split, steps, pretrained=pretrained)
     with run.locked():
         if resume:
             _restore(training)
@@ -141,7 +139,9 @@ def _with_pretrained(recipe: Recipe, source: str) -> tuple[Recipe, Pretrained]:
 def _resumed_recipe(run: Run, given: Recipe | None) -> Recipe:
     recipe = run.recipe
     if run.finished:
-        raise KclsError(f"run {run.path} is already finished: {recipe.train.epochs} of {recipe.train.epochs} epochs")
+        raise KclsError(
+            f"run {run.path} is already finished: {recipe.train.total_epochs} of {recipe.train.total_epochs} epochs"
+        )
     if given is not None and given.model.pretrained == recipe.model.pretrained:
         given = given.with_image({key: getattr(recipe.image, key) for key in type(recipe.image).model_fields})
     if given is not None and (changes := changed_keys(recipe, given)):
@@ -154,13 +154,9 @@ def _resumed_recipe(run: Run, given: Recipe | None) -> Recipe:
 
 
 def _build(
-    recipe: Recipe,
-    strategy: tf.distribute.Strategy,
-    schedule: Schedule,
-    num_classes: int,
-    pretrained: Pretrained | None,
-) -> tuple[Method, Pretrained | None]:
-    """The compiled method with all its variables, in the strategy's scope; and which weights it starts with."""
+    recipe: Recipe, strategy: tf.distribute.Strategy, num_classes: int, pretrained: Pretrained | None
+) -> tuple[keras.Model, Pretrained | None]:
+    """The network with all its variables, in the strategy's scope; and which weights it starts with."""
     keras.utils.set_random_seed(recipe.train.seed)
     policy = keras.config.dtype_policy()
     with strategy.scope():
@@ -174,41 +170,18 @@ def _build(
         if strategy.num_replicas_in_sync > 1:
             synchronize_batch_norm(network)
         speed_up(network)
-        method = _make_method(recipe, network)
-        scale_loss = recipe.train.precision == "mixed_float16"
-        optimizer = make_optimizer(recipe.optimizer, schedule, method.trainable_variables, scale_loss=scale_loss)
-        compile_method(method, optimizer, CrossEntropy(recipe.train.label_smoothing))
-    return method, pretrained
-
-
-def _make_method(recipe: Recipe, network: keras.Model) -> Method:
-    """The recipe's method around the network."""
-    if recipe.method is None:
-        return make_method(network)
-    try:
-        return make_method(network, **recipe.method.resolved())
-    except ValueError as error:
-        raise RecipeError(f"method {recipe.method.name!r} does not fit the recipe: {error}") from error
-
-
-def compile_method(method: Method, optimizer: keras.optimizers.Optimizer, loss: CrossEntropy) -> None:
-    """Compiles a method and makes the variables of its metrics, which must exist before a checkpoint is read.
-
-    XLA is used where stock Keras uses it: on one GPU, not on a CPU, where it is slower, and not under a strategy.
-    """
-    method.compile(optimizer, loss=loss, weighted_metrics=make_metrics(), jit_compile="auto")
-    images, labels = tf.zeros((1, *method.network.input.shape[1:])), tf.zeros((1,), tf.int64)
-    outputs = method(images, training=False)
-    method.compute_loss(images, labels, outputs)
-    method.compute_metrics(images, labels, outputs)
-    method.reset_metrics()
+    return network, pretrained
 
 
 def _restore(training: Training) -> None:
+    """Puts a training back to where its last checkpoint was written: into the stage of the last step."""
     run = training.run
-    with training.strategy.scope():
-        meta = load_checkpoint(run.last_checkpoint, training.variables)
+    meta = read_meta(run.last_checkpoint)
+    training.step = meta["step"] - 1
+    begin_stage(training, training.stage_number)
     training.step, training.best = meta["step"], meta["best"]
+    with training.strategy.scope():
+        load_checkpoint(run.last_checkpoint, training.variables)
     done = training.step // training.steps
     run.write_history([row for row in run.history() if row["epoch"] <= done])
 
@@ -238,13 +211,13 @@ def _finish(training: Training) -> None:
     """Writes the model with the best weights: built anew, in float32, outside any strategy."""
     recipe, run = training.recipe, training.run
     model = build_network(recipe, len(training.train.class_names))
-    network = training.model.network
+    network = training.network
     with training.strategy.scope():
         load_checkpoint(run.best_checkpoint, network.weights)
     trained = {weight.path: weight for weight in network.weights}
     for weight in model.weights:
         weight.assign(trained[weight.path].numpy())
-    plot_curves(run.history(), training.model.watched, run.path / "curves.png")
+    plot_curves(run.history(), training.stage.method.watched, run.path / "curves.png")
     with replacing(run.model_file) as temporary:
         model.save(temporary)
         add_config(temporary, run.class_names, Preprocess.from_recipe(recipe.image))

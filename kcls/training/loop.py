@@ -6,52 +6,23 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from kcls.data.preprocess import Preprocess
 from kcls.data.reading import reading
-from kcls.data.source import Source
-from kcls.data.stream import evaluation_stream, training_stream
 from kcls.errors import DataError, Interrupted, KclsError
-from kcls.methods import Method
 from kcls.models.count import trainable_params
-from kcls.recipe import Recipe
-from kcls.run import Run
 from kcls.training.checkpoint import save_checkpoint
+from kcls.training.feed import Feed, make_feed
 from kcls.training.objective import measured
-from kcls.training.optimizer import Schedule
 from kcls.training.progress import TensorBoard, TrainingDisplay
 from kcls.training.signals import StopSignals
-from kcls.weights.source import Pretrained
+from kcls.training.stages import begin_stage
+from kcls.training.state import RunningStage, Training
 
 UNREAD_STEPS = 8  # that a device may be ahead of the loop; every loss is read, later
-
-
-@dataclass
-class Training:
-    """What the loop works on."""
-
-    recipe: Recipe
-    run: Run
-    strategy: tf.distribute.Strategy
-    model: Method
-    schedule: Schedule
-    train: Source
-    val: Source
-    steps: int  # in one epoch
-    step: int = 0  # done in all
-    best: dict[str, Any] | None = None
-    pretrained: Pretrained | None = None  # what this start began with
-
-    @property
-    def variables(self) -> list:
-        """Everything that changes: weights, random states, optimizer, metrics."""
-        model = self.model
-        return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
 
 
 def make_train_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable[..., tf.Tensor]:
@@ -67,32 +38,43 @@ def make_train_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Cal
 
 
 def run_epochs(training: Training) -> None:
-    """Trains to the end of the recipe, from ``training.step`` on.
+    """Trains to the end of the recipe, from ``training.step`` on, in the stage that was begun and those after it.
 
     Raises:
         DataError: an image cannot be decoded; a checkpoint was written.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
         KclsError: the loss is not finite.
     """
-    run, epochs = training.run, training.recipe.train.epochs
-    train_step, val_step = make_train_step(training.model, training.strategy), _make_val_step(training)
+    run, stages = training.run, training.recipe.train.all_stages
     with (
-        TrainingDisplay(run.path / "train.log", training.steps * epochs, training.step) as display,
+        TrainingDisplay(run.path / "train.log", training.total_steps, training.step) as display,
         TensorBoard(run.path / "tensorboard") as board,
         StopSignals() as stop,
     ):
         display.say(_headline(training))
-        batches = _training_batches(training)
-        for epoch in range(training.step // training.steps, epochs):
-            row = _train(training, train_step, batches, display, stop)
-            row |= _validate(training, val_step)
-            _keep_if_best(training, row)
-            run.write_history([*run.history(), row])
-            board.epoch(row)
-            display.epoch(row, epochs)
-            _save(training)
-            if stop.received and epoch + 1 < epochs:
-                _stop_interrupted(training, stop.received)
+        for number in range(training.stage_number, len(stages)):
+            if training.running is None or training.running.number != number:
+                begin_stage(training, number)
+            if len(stages) > 1 or stages[number].freeze:
+                display.say(_stage_line(training.stage, len(stages)))
+            feed = make_feed(training, lambda: _look_between(training, stop))
+            _run_stage(training, feed, display, board, stop)
+
+
+def _run_stage(training: Training, feed: Feed, display: TrainingDisplay, board: TensorBoard, stop: StopSignals) -> None:
+    run, stage = training.run, training.stage
+    train_step, val_step = make_train_step(stage.method, training.strategy), _make_val_step(training)
+    batches = _training_batches(training, feed)
+    while training.step < stage.end * training.steps:
+        row = _train(training, train_step, batches, display, stop)
+        row |= _validate(training, val_step, feed)
+        _keep_if_best(training, row)
+        run.write_history([*run.history(), row])
+        board.epoch(row)
+        display.epoch(row, training.recipe.train.total_epochs)
+        _save(training)
+        if stop.received and training.step < training.total_steps:
+            _stop_interrupted(training, stop.received)
 
 
 def _train(training: Training, train_step, batches: Iterator, display: TrainingDisplay, stop: StopSignals) -> dict:
@@ -100,7 +82,7 @@ def _train(training: Training, train_step, batches: Iterator, display: TrainingD
     epoch, first = divmod(training.step, training.steps)
     began = time.perf_counter()
     if first == 0:
-        training.model.reset_metrics()
+        training.stage.method.reset_metrics()
     losses: deque[tuple[int, tf.Tensor]] = deque()
 
     def look(most: int) -> None:
@@ -124,7 +106,7 @@ def _train(training: Training, train_step, batches: Iterator, display: TrainingD
 def _make_val_step(training: Training) -> Callable[..., None]:
     @tf.function(reduce_retracing=True)
     def val_step(batch):
-        training.strategy.run(training.model.test_step, args=(batch,))
+        training.strategy.run(training.stage.method.test_step, args=(batch,))
 
     return val_step
 
@@ -135,18 +117,27 @@ def _headline(training: Training) -> str:
     if training.pretrained:
         start = f"from {training.pretrained}, head {training.pretrained.head}; "
     return (
-        f"{training.run.path}: {start}{recipe.model.name}, {trainable_params(training.model.network):,} parameters; "
+        f"{training.run.path}: {start}{recipe.model.name}, {trainable_params(training.network):,} parameters; "
         f"{recipe.data.source}, {len(train_split.class_names)} classes, {train_split.count:,} training and "
         f"{training.val.count:,} validation images; {training.strategy.num_replicas_in_sync} replica(s)"
     )
 
 
-def _training_batches(training: Training) -> Iterator:
+def _stage_line(stage: RunningStage, count: int) -> str:
+    views = f", {stage.options.views} views of each image" if stage.options.views > 1 else ""
+    what = {
+        "backbone": f"the head, on features of the frozen backbone{views}",
+        "norms": "all but batch norms",
+        None: "the whole network",
+    }[stage.options.freeze]
+    return f"stage {stage.number + 1} of {count}: {what}; epochs {stage.first_epoch + 1} to {stage.end}"
+
+
+def _training_batches(training: Training, feed: Feed) -> Iterator:
     """The batches of all steps that are left; after a broken image, what was done is saved before the error."""
     recipe, source = training.recipe, training.train
     batch_size = recipe.train.batch_size
-    stream = training_stream(source, recipe, batch_size, start_step=training.step)
-    batches = iter(training.strategy.experimental_distribute_dataset(stream))
+    batches = iter(training.strategy.experimental_distribute_dataset(feed.training(training.step)))
     while True:
         epoch, step = divmod(training.step, training.steps)
         try:
@@ -163,22 +154,20 @@ def _epoch_row(training: Training, epoch: int, steps: int, began: float) -> dict
     return {
         "epoch": epoch + 1,
         "step": training.step,
-        **measured(training.model.get_metrics_result()),
-        "lr": float(training.schedule(training.step - 1)),
+        **measured(training.stage.method.get_metrics_result()),
+        "lr": training.lr(training.step),
         "images_per_second": steps * training.recipe.train.batch_size / seconds,
         "seconds": seconds,
     }
 
 
-def _validate(training: Training, val_step) -> dict[str, Any]:
-    model, batch_size = training.model, training.recipe.train.batch_size
-    model.reset_metrics()
-    preprocess = Preprocess.from_recipe(training.recipe.image)
-    stream = evaluation_stream(training.val, preprocess, batch_size, padded=True)
-    batches = iter(training.strategy.experimental_distribute_dataset(stream))
+def _validate(training: Training, val_step, feed: Feed) -> dict[str, Any]:
+    method = training.stage.method
+    method.reset_metrics()
+    batches = iter(training.strategy.experimental_distribute_dataset(feed.validation()))
     while (batch := reading(training.val, lambda: next(batches, None))) is not None:
         val_step(batch)
-    values = {f"val_{name}": value for name, value in measured(model.get_metrics_result()).items()}
+    values = {f"val_{name}": value for name, value in measured(method.get_metrics_result()).items()}
     _check_finite(training, training.step, values["val_loss"], "validation loss")
     del values["val_objective"]
     return values
@@ -186,11 +175,11 @@ def _validate(training: Training, val_step) -> dict[str, Any]:
 
 def _keep_if_best(training: Training, row: dict[str, Any]) -> None:
     """Keeps the network's weights if the epoch is the best so far, of what the method watches."""
-    watched = training.model.watched
+    watched = training.stage.method.watched
     row["best"] = training.best is None or watched.rank(row) > watched.rank(training.best)
     if row["best"]:
         training.best = {key: row[key] for key in ("epoch", watched.key, "val_loss")}
-        save_checkpoint(training.run.best_checkpoint, training.model.network.weights, training.best)
+        save_checkpoint(training.run.best_checkpoint, training.network.weights, training.best)
 
 
 def _save(training: Training) -> None:
@@ -204,7 +193,7 @@ def _check_finite(training: Training, step: int, loss: float, name: str = "loss"
     saved = "the last whole epoch is saved" if training.run.last_checkpoint.is_file() else "nothing was saved yet"
     raise KclsError(
         f"the {name} is {loss} at step {step} (epoch {epoch + 1}, step {in_epoch + 1} of {training.steps}), "
-        f"learning rate {float(training.schedule(step - 1)):.3g}; {saved}. "
+        f"learning rate {training.lr(step):.3g}; {saved}. "
         "A lower optimizer.lr or a longer optimizer.warmup_epochs usually helps"
     )
 
@@ -214,8 +203,15 @@ def _stop_interrupted(training: Training, number: int) -> None:
     raise Interrupted(f"{signal.Signals(number).name}: {_saved(training)}", number)
 
 
+def _look_between(training: Training, stop: StopSignals) -> None:
+    """Stops between two stages, where the last epoch is saved already, or before the first."""
+    if stop.received:
+        saved = _saved(training) if training.step else "nothing was trained yet; start it again"
+        raise Interrupted(f"{signal.Signals(stop.received).name}: {saved}", stop.received)
+
+
 def _saved(training: Training) -> str:
     return (
-        f"saved at step {training.step} of {training.steps * training.recipe.train.epochs}; go on with "
+        f"saved at step {training.step} of {training.total_steps}; go on with "
         f"`kcls train --resume --out {shlex.quote(str(training.run.path))}`"
     )

@@ -75,10 +75,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return dict(vars(self))
 
 
-def make_schedule(options: OptimizerSection, *, steps_per_epoch: int, epochs: int) -> Schedule:
-    """The learning rate of a recipe over its steps."""
+def make_schedule(options: OptimizerSection, *, steps_per_epoch: int, epochs: int, lr: float | None = None) -> Schedule:
+    """The learning rate over the steps of a training, or of a stage, which may have its own ``lr``."""
     return Schedule(
-        options.lr,
+        options.lr if lr is None else lr,
         total=steps_per_epoch * epochs,
         warmup=round(options.warmup_epochs * steps_per_epoch),
         kind=options.schedule,

@@ -13,7 +13,7 @@ from kcls.errors import RecipeError, near
 from kcls.sections import Recipe
 from kcls.yaml_lines import parse_yaml
 
-__all__ = ["Recipe", "RecipeError", "changed_keys", "load_recipe"]
+__all__ = ["Recipe", "RecipeError", "changed_keys", "load_recipe", "read_recipe"]
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -38,10 +38,15 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"no recipe at {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe {path}: {error}") from None
-    values, lines = parse_yaml(text, str(path))
+    return read_recipe(text, str(path), path.parent, overrides)
+
+
+def read_recipe(text: str, name: str, base: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """``load_recipe`` of a text that is called ``name`` in messages, and whose relative paths begin at ``base``."""
+    values, lines = parse_yaml(text, name)
     if not isinstance(values, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
-    _resolve_paths(values, path.parent)
+        raise RecipeError(f"{name}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
+    _resolve_paths(values, base)
     origins = {}
     for override in overrides:
         key = _override(values, override)
@@ -49,7 +54,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise RecipeError("\n".join(_explain(p, str(path), lines, origins) for p in error.errors())) from None
+        raise RecipeError("\n".join(_explain(p, name, lines, origins) for p in error.errors())) from None
 
 
 def changed_keys(old: Recipe, new: Recipe) -> list[str]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import write_images
 
-from kcls.data.folder import Folder
+from kcls.data.listing import Folder
 from kcls.errors import DataError
 
 

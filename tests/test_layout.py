@@ -63,7 +63,10 @@ ALLOWED = {
         "artifact",
         "predictions",
     },
+    "starter": {"errors", "yaml_lines", "data"},
     "cli": {
+        "starter",
+        "files",
         "errors",
         "formats",
         "weights",

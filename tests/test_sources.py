@@ -10,7 +10,7 @@ from PIL import Image
 
 import kcls
 from kcls.data import opening
-from kcls.data.folder import Folder
+from kcls.data.listing import Folder
 from kcls.data.opening import kept, open_data
 from kcls.data.preprocess import Preprocess
 from kcls.data.reading import reading

@@ -12,6 +12,7 @@ import click
 from kcls import __version__
 from kcls.cli.evaluate import evaluate
 from kcls.cli.export import export
+from kcls.cli.init import init
 from kcls.cli.models import models
 from kcls.cli.predict import predict
 from kcls.cli.train import train
@@ -32,7 +33,7 @@ def cli(state: dict[str, Any] | None, debug: bool) -> None:
         state["debug"] |= debug
 
 
-for command in (train, evaluate, predict, export, models):
+for command in (init, train, evaluate, predict, export, models):
     cli.add_command(command)
 
 

@@ -31,20 +31,22 @@ def read_meta(path: Path) -> dict[str, Any]:
         return json.loads(str(file["meta"]))
 
 
-def load_checkpoint(path: Path, variables: list) -> None:
-    """Puts the saved values back into ``variables``.
+def load_checkpoint(path: Path, variables: list) -> dict[str, Any]:
+    """Puts the saved values back into ``variables`` and returns the ``meta`` they were saved with.
 
     Raises:
         KclsError: the file is damaged, or was written for other variables.
     """
     with _opened(path) as file:
-        arrays = {name: file[name] for name in file.files if name != "meta"}
+        arrays = {name: file[name] for name in file.files}
+        meta = json.loads(str(arrays.pop("meta")))
     wanted = {_key(i, v): v for i, v in enumerate(variables)}
     if wanted.keys() != arrays.keys():
         unknown = sorted(wanted.keys() ^ arrays.keys())
         raise KclsError(f"checkpoint {path} is of another model: {', '.join(unknown[:4])} do not match")
     for name, variable in wanted.items():
         variable.assign(arrays[name])
+    return meta
 
 
 @contextmanager

@@ -1,0 +1,136 @@
+"""The files of an image folder: ``root/split/class/image`` or flat ``root/class/image``, and slices of them.
+
+No TensorFlow is needed here.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kcls.data.decode import SUFFIXES
+from kcls.errors import DataError, near
+from kcls.labels import check_names
+from kcls.splits import parse_split
+
+FLAT = "all"  # name of a flat folder's only split
+
+
+@dataclass(frozen=True)
+class Files:
+    """Paths of images and the index of each one's class in ``class_names``."""
+
+    paths: list[str]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+
+class Folder:
+    """A folder of images; each of its folders is read once, when it is first needed.
+
+    Args:
+        root: the folder that holds the splits or, if it is flat, the classes.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+
+    def __init__(self, root: str | Path):
+        self.root = str(root)
+        self._known: dict[str, tuple[list[str], list[str], list[str]]] = {}
+        if not os.path.isdir(self.root):
+            raise DataError(f"no folder {root}")
+
+    def files(self, expression: str, seed: int) -> Files:
+        """The images of a split.
+
+        ``name[from%:to%]`` takes that part of every class, after an order drawn with ``seed``: each part has the
+        classes in the same proportion, and parts that do not overlap share no image.
+
+        Raises:
+            DataError: no such split, a class without images, or fewer than two classes.
+        """
+        name, low, high = parse_percents(expression)
+        top = self._top(name)
+        classes = self._folders(top)
+        names = tuple(os.path.basename(folder) for folder in classes)
+        if len(classes) < 2:
+            found = f"only {names[0]!r}" if classes else "none"
+            raise DataError(f"{top} must hold a folder for each of two or more classes; found {found}")
+        check_names(names)
+        paths: list[str] = []
+        labels: list[int] = []
+        for label, folder in enumerate(classes):
+            images = sorted(self._images(folder))
+            if not images:
+                raise DataError(f"class folder {folder} holds no image ({', '.join(SUFFIXES)})")
+            if (low, high) != (0, 100):
+                order = np.random.RandomState([seed, label]).permutation(len(images))
+                first, last = (round(len(images) * bound / 100) for bound in (low, high))
+                images = [images[i] for i in sorted(order[first:last])]
+            paths += images
+            labels += [label] * len(images)
+        if not paths:
+            raise DataError(f"{expression!r} of {self.root} is empty: its classes have too few images for that slice")
+        return Files(paths, np.array(labels, np.int64), names)
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """The folders that hold classes; none if the folder is flat, though its classes may hold folders."""
+        folders = self._folders(self.root)
+        if any(self._read(folder)[2] for folder in folders):
+            return ()
+        return tuple(os.path.basename(folder) for folder in folders if self._folders(folder))
+
+    def _top(self, name: str) -> str:
+        """The folder that holds the classes of a split."""
+        nested = self.split_names
+        if name == FLAT:
+            if nested:
+                raise DataError(
+                    f"{self.root} is not flat, its splits are {', '.join(nested)}: use these names instead of {FLAT!r}"
+                )
+            return self.root
+        top = os.path.join(self.root, name)
+        if not os.path.isdir(top):
+            known = nested or (FLAT,)
+            raise DataError(f"{self.root} has no split {name!r}{near(name, known)} (its splits: {', '.join(known)})")
+        return top
+
+    def _folders(self, folder: str) -> list[str]:
+        folders, links, _ = self._read(folder)
+        return sorted(f for f in folders + links if not os.path.basename(f).startswith("__"))
+
+    def _images(self, folder: str) -> list[str]:
+        folders, _, images = self._read(folder)  # a link to a folder above would never end
+        return images + [image for inner in folders for image in self._images(inner)]
+
+    def _read(self, folder: str) -> tuple[list[str], list[str], list[str]]:
+        """The folders, the links to folders and the images in a folder; hidden ones are left out."""
+        if folder not in self._known:
+            folders, links, images = self._known[folder] = ([], [], [])
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):  # such as .ipynb_checkpoints
+                        continue
+                    if entry.is_dir():
+                        (links if entry.is_symlink() else folders).append(entry.path)
+                    elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                        images.append(entry.path)
+        return self._known[folder]
+
+
+def parse_percents(expression: str) -> tuple[str, int, int]:
+    """``train[:90%]`` -> ("train", 0, 90).
+
+    Raises:
+        DataError: not of that form, or empty.
+    """
+    split = parse_split(expression)
+    if not split or not (split.percent or split.whole) or (split.high or 0) > 100:
+        raise DataError(f"split {expression!r} is not of the form name or name[from%:to%], such as train[:90%]")
+    low, high = split.low or 0, 100 if split.high is None else split.high
+    if low >= high:
+        raise DataError(f"split {expression!r} is empty: {low}% is not below {high}%")
+    return split.name, low, high

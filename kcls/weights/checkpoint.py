@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from kcls.errors import KclsError
-from kcls.models.registry import create_model
+from kcls.models.registry import get_variant
 from kcls.weights.assign import assign
 from kcls.weights.hub import download, revision_of, verified
 from kcls.weights.name_map import NameMap, to_keras
@@ -195,9 +195,9 @@ def is_built_with(model: keras.Model, options: Mapping[str, Any]) -> bool:
     """Whether the model pads as one that is built with these options does; shapes are compared later."""
     if not any(names.options for names in NAME_MAPS[model.name]):
         return True
-    other = create_model(model.name, num_classes=0, image_size=model.input.shape[1], **options)
-    paddings = [[layer.padding for layer in m.layers if hasattr(layer, "padding")] for m in (model, other)]
-    return paddings[0] == paddings[1]
+    same_padding = options.get("same_padding", get_variant(model.name).option("same_padding"))
+    # "same" is what needs no padding of its own.
+    return same_padding != any(isinstance(layer, keras.layers.ZeroPadding2D) for layer in model.layers)
 
 
 def read_tensors(model: keras.Model, file: Path, names: NameMap) -> bool:

@@ -18,7 +18,7 @@ from kcls.models.registry import Variant, create_model, get_variant, list_models
 from kcls.run import finished_run, is_run
 from kcls.weights import applications, checkpoint, own, package
 from kcls.weights.identity import class_names, count_classes, identify
-from kcls.weights.source import Pretrained, Source, parse_source
+from kcls.weights.source import Pretrained, Source, is_source, parse_source
 
 _LIBRARIES: dict[str, ModuleType] = {
     "timm": checkpoint,
@@ -119,8 +119,9 @@ def load_model(source: str | Path) -> keras.Model:
     """The network of a source with its weights: images (B, S, S, 3), RGB 0..255 -> logits (B, C).
 
     Args:
-        source: as of ``load_pretrained``. It says which variant it is of, and for which image size and classes; a file
-            that does not may be called after its network, as timm or Keras calls it (``timm:resnet50-11ad3fa6.pth``).
+        source: as of ``load_pretrained``; what is on disk comes first. It says which variant it is of, and for which
+            image size and classes; a file that does not may be called after its network, as timm or Keras calls it
+            (``timm:resnet50-11ad3fa6.pth``).
 
     Returns:
         A model of ``create_model`` with the normalisation of the source inside, or what a ``.keras`` file holds.
@@ -131,7 +132,7 @@ def load_model(source: str | Path) -> keras.Model:
         KclsError: the weights cannot be had, are damaged, or do not fit.
     """
     parsed = parse_source(str(source))
-    return own.open_model(_own_file(parsed)) if parsed.library == "kcls" else _filled(parsed)[0]
+    return _filled(parsed)[0] if is_source(str(source)) else own.open_model(_own_file(parsed))
 
 
 @dataclass(frozen=True)

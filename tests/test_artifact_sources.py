@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -126,10 +127,14 @@ def test_an_image_size_in_the_name_brings_the_options_that_go_with_it(tmp_path):
     assert same(model, create_like(original, model))
 
 
-def test_a_run_and_a_keras_file_are_sources_too(trained, tmp_path):
+def test_a_run_and_a_keras_file_are_sources_too(trained, tmp_path, monkeypatch):
     theirs = keras.models.load_model(trained.model_file)
     assert same(kcls.load_model(trained.path), theirs)
     assert same(kcls.load_model(trained.model_file), theirs)
+    (tmp_path / "timm").mkdir()
+    shutil.copy(trained.model_file, tmp_path / "timm" / "mine.keras")
+    monkeypatch.chdir(tmp_path)
+    assert same(kcls.load_model("timm/mine.keras"), theirs)  # is on disk, and no name of the hub
     (tmp_path / "x.keras").write_text("no model")
     with pytest.raises(KclsError, match="cannot read the model .*x.keras"):
         kcls.load_model(tmp_path / "x.keras")

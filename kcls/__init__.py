@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kcls.models import create_model, list_models
     from kcls.prediction import predict
     from kcls.predictions import Predictions
-    from kcls.pretrained import load_pretrained
+    from kcls.pretrained import load_model, load_pretrained
     from kcls.recipe import Recipe, RecipeError, load_recipe
     from kcls.run import Run, newest_run
     from kcls.training import train
@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "create_model": "kcls.models",
     "list_models": "kcls.models",
+    "load_model": "kcls.pretrained",
     "load_pretrained": "kcls.pretrained",
     "load_data": "kcls.data",
     "Recipe": "kcls.recipe",
@@ -51,6 +52,7 @@ __all__ = [
     "export",
     "list_models",
     "load_data",
+    "load_model",
     "load_pretrained",
     "load_recipe",
     "newest_run",

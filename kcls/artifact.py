@@ -1,4 +1,5 @@
-"""Anything on disk that classifies, opened the same way: a run, a ``.keras`` file, a SavedModel, a TFLite file.
+"""Anything that classifies, opened the same way: a run, a ``.keras`` file, a SavedModel, a TFLite file, and the
+pretrained weights of other libraries.
 
 A TFLite file is run by ai-edge-litert, without TensorFlow.
 """
@@ -8,6 +9,7 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -20,6 +22,10 @@ from kcls.data.preprocess import Preprocess
 from kcls.errors import KclsError
 from kcls.formats import FORMATS
 from kcls.run import finished_run, is_run
+from kcls.weights.source import is_source
+
+if TYPE_CHECKING:
+    import keras
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -35,11 +41,13 @@ class Classifier(ABC):
         class_names: in the order of the probabilities.
         batch_size: how many prepared images to hand over at once; 1 if each may have its own size.
         least_probability: of a class whose probability is given as 0, in ``logits``.
+        origin: where weights of another library came from and what was guessed of them, for people; else empty.
     """
 
     class_names: tuple[str, ...]
     batch_size = 32
     least_probability = float(np.finfo(np.float32).tiny)
+    origin = ""
 
     @abstractmethod
     def prepare(self, image: Image.Image) -> np.ndarray:
@@ -85,21 +93,20 @@ class SquareClassifier(Classifier):
 
 
 class KerasClassifier(SquareClassifier):
-    """The finished model of a run, a ``.keras`` file with its class names and preprocessing inside."""
+    """A Keras model, as it is in a run or filled from pretrained weights.
 
-    def __init__(self, path: Path):
-        self.class_names, self.preprocess = read_config(path)
-        require_tensorflow()
-        import keras
+    Args:
+        model: squares float32 (B, S, S, 3), RGB 0..255 -> logits (B, C).
+        class_names: C, in the order of the logits.
+        preprocess: how an image becomes a square.
+        origin: see ``Classifier``.
+    """
+
+    def __init__(self, model: "keras.Model", class_names: tuple[str, ...], preprocess: Preprocess, origin: str = ""):
         import tensorflow as tf
 
-        import kcls.models  # noqa: F401  its layers are then known to Keras
-
-        try:
-            self.model = keras.models.load_model(path, compile=False)
-        except Exception as error:  # Keras raises many kinds for a damaged file
-            raise KclsError(f"cannot read the model {path}: {error}") from None
-        size = self.preprocess.image_size
+        self.model, self.class_names, self.preprocess, self.origin = model, class_names, preprocess, origin
+        size = preprocess.image_size
         squares = tf.TensorSpec((None, size, size, 3), tf.uint8)  # one trace for any number of images
         self._forward = tf.function(lambda x: self.model(tf.cast(x, tf.float32)), input_signature=[squares])
 
@@ -195,19 +202,52 @@ class TFLiteClassifier(SquareClassifier):
         return values
 
 
-def open_artifact(path: str | Path) -> Classifier:
-    """Opens a run's folder, its ``model.keras``, or an exported file of any of the ``FORMATS``.
+def open_keras(file: Path) -> KerasClassifier:
+    """The finished model of a run: a ``.keras`` file with its class names and preprocessing inside.
 
     Raises:
-        KclsError: it is none of these, is damaged, or is an unfinished run.
+        KclsError: it is damaged, or was not made by kcls.
     """
+    class_names, preprocess = read_config(file)
+    require_tensorflow()
+    from kcls.weights.own import open_model
+
+    return KerasClassifier(open_model(file), class_names, preprocess)
+
+
+def open_source(source: str) -> KerasClassifier:
+    """Pretrained weights of another library with what makes them a classifier, see ``kcls.load_model``.
+
+    Raises:
+        KclsError: they cannot be had, do not say which network they are of, or do not fit it; or nothing says what
+            their classes are called.
+    """
+    require_tensorflow()
+    from kcls.pretrained import open_pretrained
+
+    opened = open_pretrained(source)
+    return KerasClassifier(opened.model, opened.class_names, opened.preprocess, origin=str(opened.found))
+
+
+def open_artifact(path: str | Path) -> Classifier:
+    """Opens a run's folder, its ``model.keras``, an exported file of any of the ``FORMATS``, or pretrained weights.
+
+    Args:
+        path: of what is on disk, or a source such as ``package/efficientnet_lite0``, see ``kcls.load_model``. What is
+            on disk comes first.
+
+    Raises:
+        KclsError: it is none of these, is damaged, or is an unfinished run; weights cannot be had or used.
+    """
+    if is_source(str(path)):
+        return open_source(str(path))
     path = Path(path)
     if not path.exists():
         raise KclsError(f"no artifact at {path}")
     if _is_keras(path):
-        return KerasClassifier(path)
+        return open_keras(path)
     if is_run(path):
-        return KerasClassifier(finished_run(path).model_file)
+        return open_keras(finished_run(path).model_file)
     for format in FORMATS.values():
         if format.recognises(path):
             return format.open(path)
@@ -217,6 +257,8 @@ def open_artifact(path: str | Path) -> Classifier:
 
 def is_artifact(path: str | Path) -> bool:
     """Whether the path looks like one: by its name, or by what is in the folder."""
+    if is_source(str(path)):
+        return True
     path = Path(path)
     return _is_keras(path) or is_run(path) or any(format.recognises(path) for format in FORMATS.values())
 

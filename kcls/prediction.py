@@ -44,7 +44,8 @@ def predict(
     An image that cannot be read is answered with its error, and the others are done.
 
     Args:
-        artifact: a run, a SavedModel, a TFLite file, or an opened one.
+        artifact: a run, a SavedModel, a TFLite file, a source of pretrained weights (see ``kcls.load_model``), or an
+            opened one.
         images: what to classify, one or many; a path may also be a folder or a glob pattern.
         top_k: how many labels each image gets, at most the number of classes.
 

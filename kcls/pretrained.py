@@ -1,8 +1,10 @@
-"""``load_pretrained``: from the name of a source to a filled model."""
+"""``load_pretrained`` and ``load_model``: from the name of a source to a filled model."""
 
 import dataclasses
 import logging
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -10,11 +12,13 @@ from typing import Any
 import keras
 
 from kcls.data.archive import read_config
+from kcls.data.preprocess import Preprocess
 from kcls.errors import KclsError, RecipeError
-from kcls.models.registry import get_variant, list_models, rescale
+from kcls.models.registry import Variant, create_model, get_variant, list_models, rescale
 from kcls.run import finished_run, is_run
 from kcls.weights import applications, checkpoint, own, package
-from kcls.weights.source import Pretrained, Source, parse_source
+from kcls.weights.identity import class_names, count_classes, identify
+from kcls.weights.source import Pretrained, Source, is_source, parse_source
 
 _LIBRARIES: dict[str, ModuleType] = {
     "timm": checkpoint,
@@ -79,8 +83,7 @@ def find_pretrained(
 
 def _find_own(source: Source, name: str) -> Pretrained:
     """The model file of a run, or the file itself; one of ``kcls train`` also says how it wants its images."""
-    path = source.path or Path(source.text)
-    file = finished_run(path).model_file if is_run(path) else path
+    file = _own_file(source)
     found = own.find(source.text, file, name)
     try:
         wanted = read_config(file)[1].to_dict()
@@ -89,6 +92,11 @@ def _find_own(source: Source, name: str) -> Pretrained:
     if wanted["fit"] == "pad":
         wanted.pop("crop_fraction")
     return dataclasses.replace(found, **wanted)
+
+
+def _own_file(source: Source) -> Path:
+    path = source.path or Path(source.text)
+    return finished_run(path).model_file if is_run(path) else path
 
 
 def fill_pretrained(model: keras.Model, found: Pretrained, *, normalization: bool = True) -> Pretrained:
@@ -105,3 +113,82 @@ def fill_pretrained(model: keras.Model, found: Pretrained, *, normalization: boo
         message = "%s has another number of classes: the head for %d classes starts with random weights"
         logging.getLogger(__name__).warning(message, found.source, classes)
     return found
+
+
+def load_model(source: str | Path) -> keras.Model:
+    """The network of a source with its weights: images (B, S, S, 3), RGB 0..255 -> logits (B, C).
+
+    Args:
+        source: as of ``load_pretrained``; what is on disk comes first. It says which variant it is of, and for which
+            image size and classes; a file that does not may be called after its network, as timm or Keras calls it
+            (``timm:resnet50-11ad3fa6.pth``).
+
+    Returns:
+        A model of ``create_model`` with the normalisation of the source inside, or what a ``.keras`` file holds.
+        Weights without a head give features.
+
+    Raises:
+        RecipeError: no such kind of source, a file that is not there, or nothing that says which network it is of.
+        KclsError: the weights cannot be had, are damaged, or do not fit.
+    """
+    parsed = parse_source(str(source))
+    return _filled(parsed)[0] if is_source(str(source)) else own.open_model(_own_file(parsed))
+
+
+@dataclass(frozen=True)
+class PretrainedClassifier:
+    """Everything that makes a source a classifier.
+
+    Attributes:
+        model: see ``load_model``.
+        class_names: in the order of its logits.
+        preprocess: how the weights want their images.
+        found: where they came from, and what was guessed.
+    """
+
+    model: keras.Model
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+    found: Pretrained
+
+
+def open_pretrained(source: str) -> PretrainedClassifier:
+    """The weights of another library as a classifier.
+
+    Raises:
+        RecipeError: see ``load_model``.
+        KclsError: see ``load_model``; or nothing says what the classes are called.
+        DataError: the names of the classes cannot be used.
+    """
+    parsed = parse_source(source)
+    model, found, count = _filled(parsed)
+    names, notes = class_names(parsed, found.file, count)
+    wishes = {key: getattr(found, key) for key in ("fit", "crop_fraction", "interpolation")}
+    preprocess = Preprocess(model.input.shape[1], **{key: wish for key, wish in wishes.items() if wish is not None})
+    return PretrainedClassifier(model, names, preprocess, dataclasses.replace(found, notes=(*found.notes, *notes)))
+
+
+def _filled(source: Source) -> tuple[keras.Model, Pretrained, int]:
+    """The network that a source is of, filled; where the weights came from; and how many classes they know."""
+    network = identify(source)
+    variant = get_variant(network.name)
+    found = find_pretrained(network.name, source.text, options=network.options)
+    found = dataclasses.replace(found, architecture=network.architecture, notes=network.notes)
+    count = count_classes(source, network, found.file)
+    size = found.image_size or _named_size(variant, network.architecture)
+    options = {**_published_at(variant, size), **network.options}
+    model = create_model(network.name, num_classes=count, image_size=size, **options)
+    return model, fill_pretrained(model, found), count
+
+
+def _named_size(variant: Variant, architecture: str) -> int | None:
+    """The image size that timm's name ends with, as vit_base_patch16_384, if the variant was published with it."""
+    number = re.search(r"_(\d+)$", architecture)
+    published = {variant.image_size, *(row.get("image_size") for row in variant.also)}
+    return int(number[1]) if number and int(number[1]) in published else None
+
+
+def _published_at(variant: Variant, image_size: int | None) -> dict[str, Any]:
+    """What the variant was published with at that image size and not at its usual one: Swin's window."""
+    row = next((row for row in variant.also if row.get("image_size") == image_size is not None), {})
+    return {key: value for key, value in row.items() if key not in ("image_size", "num_classes")}

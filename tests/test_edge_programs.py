@@ -30,11 +30,11 @@ def test_an_edge_program_is_short_and_never_imports_kcls(program):
 @pytest.mark.heavy
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 def test_classify_answers_as_kcls_predict(trained, tmp_path, fit):
-    from kcls.artifact import KerasClassifier
+    from kcls.artifact import open_keras
     from kcls.data.preprocess import Preprocess
     from kcls.exporting.tflite import make_tflite
 
-    classifier = KerasClassifier(trained.model_file)
+    classifier = open_keras(trained.model_file)
     preprocess = Preprocess(8, fit, 1.0 if fit == "pad" else 0.9)
     model, photo = tmp_path / "model.tflite", tmp_path / "photo.png"
     model.write_bytes(make_tflite(classifier.model, classifier.class_names, preprocess, "none"))

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kcls import labels
-from kcls.artifact import KerasClassifier
+from kcls.artifact import KerasClassifier, open_keras
 from kcls.data.opening import open_data
 from kcls.data.reading import reading
 from kcls.data.source import Data, Source
@@ -58,7 +58,7 @@ def export(
     run = finished_run(run)
     asked = (quantize,) if isinstance(quantize, str) else tuple(quantize or ())
     options = _options(run.recipe.export, tuple(formats or ()), asked, max_drop, min_agreement)
-    model = KerasClassifier(run.model_file)
+    model = open_keras(run.model_file)
     data = open_data(run.recipe.data)
     split = open_held_out(data, run.splits)
     job = _Job(run, options, model, data, split, predict_held_out(model, split))

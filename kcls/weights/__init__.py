@@ -1,6 +1,6 @@
 """Pretrained weights: where they come from, whose names they carry, and how they get into a model.
 
-The door is ``kcls.load_pretrained``; it takes
+The doors are ``kcls.load_pretrained``, ``kcls.load_model`` and ``kcls.open_artifact``; they take
 
 timm/resnet50.a1_in1k          of the Hugging Face hub; @revision pins a commit, a branch or a tag
 timm:my/model.safetensors      a local file with timm's tensor names; timm's config.json may lie beside it

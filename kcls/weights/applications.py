@@ -41,12 +41,21 @@ def find(source: Source, name: str) -> Pretrained:
     )
 
 
+def variant_of(architecture: str) -> str:
+    """The variant that Keras Applications calls ``architecture``.
+
+    Raises:
+        KclsError: kcls has none.
+    """
+    takers = {application.architecture: variant for variant, application in APPLICATIONS.items()}
+    if architecture not in takers:
+        raise KclsError(f"kcls does not know keras/{architecture}; it knows {', '.join(takers)}")
+    return takers[architecture]
+
+
 def _counterpart(name: str, architecture: str | None = None) -> Application:
     """What Keras Applications calls a variant."""
-    takers = {application.architecture: variant for variant, application in APPLICATIONS.items()}
-    if architecture is not None and architecture not in takers:
-        raise KclsError(f"kcls does not know keras/{architecture}; it knows {', '.join(takers)}")
-    hint = f"; {takers[architecture]} is the one of {architecture}" if architecture else ""
+    hint = f"; {variant_of(architecture)} is the one of {architecture}" if architecture else ""
     if name not in APPLICATIONS:
         raise KclsError(f"Keras Applications has no counterpart of {name}{hint}")
     application = APPLICATIONS[name]
@@ -126,7 +135,7 @@ def _leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
 def _build(application: Application, file: Path, image_size: int) -> keras.Model:
     """Their model with the weights of the file; images as large as ours, for the sake of VGG's first dense layer."""
     size = max(32, image_size)  # fewer pixels are refused, even where they would do
-    classes = _classes(file)
+    classes = count_classes(file)
     build = getattr(keras.applications, application.architecture)
     model = build(weights=None, input_shape=(size, size, 3), classes=classes, classifier_activation=None)
     try:
@@ -162,8 +171,12 @@ def _order(name: str) -> tuple[bool, bool, int]:
     return kind == "dense", kind == "conv2d", int(name[len(kind) + 1 :] or 0)
 
 
-def _classes(file: Path) -> int:
-    """The class count of a weights file: the length of the head's bias."""
+def count_classes(file: Path) -> int:
+    """The class count of a weights file: the length of the head's bias.
+
+    Raises:
+        KclsError: the file cannot be read.
+    """
     with _opened(file) as layers:
         head = [weights for weights in layers.values() if weights][-1]
         return head[-1].shape[0]

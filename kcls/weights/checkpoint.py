@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from kcls.errors import KclsError
-from kcls.models.registry import create_model
+from kcls.models.registry import get_variant
 from kcls.weights.assign import assign
 from kcls.weights.hub import download, revision_of, verified
 from kcls.weights.name_map import NameMap, to_keras
@@ -22,6 +22,7 @@ from kcls.weights.source import Pretrained, Source, sha256
 from kcls.weights.tensors import TensorFile
 from kcls.weights.timm import NAME_MAPS
 
+CONFIG_NAME = "config.json"
 FIT = {"center": "crop", "squash": "stretch", "border": "pad"}
 
 
@@ -40,15 +41,12 @@ def find(source: Source, name: str, options: Mapping[str, Any] = MappingProxyTyp
     _counterparts(name, source.architecture)  # before anything is downloaded
     if source.path:
         file, digest, revision = source.path, sha256(source.path), None
-        config_file = file.with_name("config.json")
-        config = _read(config_file) if config_file.is_file() else {}
+        config = config_beside(file)
     else:
-        config_file = download(source.repository, "config.json", source.revision)
-        config = _read(config_file)
+        config = _read(download(source.repository, CONFIG_NAME, source.revision))
         file = download(source.repository, "model.safetensors", source.revision)
         digest, revision = verified(file), revision_of(file)
-    # The config's name may carry a tag, as the hub's names do: resnet18.a1_in1k.
-    architecture = config.get("architecture", "").partition(".")[0] or source.architecture
+    architecture = architecture_of(config) or source.architecture
     names = max(_counterparts(name, architecture), key=lambda names: names.closeness(options))
     wanted = config.get("pretrained_cfg") or {}
     size = wanted.get("input_size") or (None,)
@@ -68,6 +66,32 @@ def find(source: Source, name: str, options: Mapping[str, Any] = MappingProxyTyp
         # timm's "random" is for training; its evaluation is bilinear then.
         interpolation={"bicubic": "bicubic", None: None}.get(wanted.get("interpolation"), "bilinear"),
     )
+
+
+def config_beside(file: Path) -> dict[str, Any]:
+    """The config of timm in the folder of a file of weights; empty if there is none.
+
+    Raises:
+        KclsError: it cannot be read or makes no sense.
+    """
+    config = file.with_name(CONFIG_NAME)
+    return _read(config) if config.is_file() else {}
+
+
+def architecture_of(config: Mapping[str, Any]) -> str | None:
+    """The network that a config names; the name may carry a tag, as the hub's do: resnet18.a1_in1k."""
+    return config.get("architecture", "").partition(".")[0] or None
+
+
+def label_names(file: Path) -> tuple[str, ...]:
+    """What the config beside a file calls the classes, in the order of the logits; empty if it does not say."""
+    config = config_beside(file)
+    stated = config.get("label_names") or (config.get("pretrained_cfg") or {}).get("label_names") or ()
+    numbered = {str(key): name for key, name in stated.items()} if isinstance(stated, dict) else None
+    names = stated if numbered is None else [numbered.get(str(i)) for i in range(len(numbered))]
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise KclsError(f"{file.with_name(CONFIG_NAME)}: label_names is no list of names, nor names by number from 0")
+    return tuple(names)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -139,7 +163,7 @@ def fill(model: keras.Model, found: Pretrained) -> Pretrained:
     names = built[0]
     with open_tensors(found.file) as tensors:
         whole = fill_from(tensors, model, names, str(found.file))
-    notes = tensors.notes
+    notes = (*found.notes, *tensors.notes)
     if found.architecture is None:
         notes = (f"taken for timm's {names.architecture}, which the file does not say", *notes)
         _warn_of_others(found, names, chosen)
@@ -171,9 +195,9 @@ def is_built_with(model: keras.Model, options: Mapping[str, Any]) -> bool:
     """Whether the model pads as one that is built with these options does; shapes are compared later."""
     if not any(names.options for names in NAME_MAPS[model.name]):
         return True
-    other = create_model(model.name, num_classes=0, image_size=model.input.shape[1], **options)
-    paddings = [[layer.padding for layer in m.layers if hasattr(layer, "padding")] for m in (model, other)]
-    return paddings[0] == paddings[1]
+    same_padding = options.get("same_padding", get_variant(model.name).option("same_padding"))
+    # "same" is what needs no padding of its own.
+    return same_padding != any(isinstance(layer, keras.layers.ZeroPadding2D) for layer in model.layers)
 
 
 def read_tensors(model: keras.Model, file: Path, names: NameMap) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kcls.errors import KclsError
+from kcls.errors import KclsError, RecipeError, near
 from kcls.models import list_models
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -96,6 +96,18 @@ def apply_rules(rules: Mapping[str, str], name: str) -> str | None:
 
 
 NAME_MAPS: dict[str, list[NameMap]] = {}  # variant -> its counterparts, the closest first
+
+
+def counterpart(architecture: str) -> tuple[str, NameMap]:
+    """The variant that the other library calls ``architecture``, and its names.
+
+    Raises:
+        RecipeError: kcls has no such variant.
+    """
+    known = {names.architecture: (variant, names) for variant, maps in NAME_MAPS.items() for names in maps}
+    if architecture not in known:
+        raise RecipeError(f"kcls does not have the network {architecture!r} of timm{near(architecture, known)}")
+    return known[architecture]
 
 
 def name_maps(

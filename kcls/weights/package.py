@@ -70,6 +70,18 @@ PACKAGES = {
 }
 
 
+def row(source: Source) -> Package:
+    """The package that a source names.
+
+    Raises:
+        RecipeError: there is no such package.
+    """
+    if source.repository not in PACKAGES:
+        hint = near(source.repository, PACKAGES) or f"; there is {', '.join(PACKAGES)}"
+        raise RecipeError(f"no package has weights of {source.repository!r}{hint}")
+    return PACKAGES[source.repository]
+
+
 def find(source: Source, name: str) -> Pretrained:
     """The weights file of an installed package.
 
@@ -77,10 +89,7 @@ def find(source: Source, name: str) -> Pretrained:
         RecipeError: there is no such package.
         KclsError: it is not installed, its file is missing or another one, or its weights are of another variant.
     """
-    package = PACKAGES.get(source.repository)
-    if package is None:
-        hint = near(source.repository, PACKAGES) or f"; there is {', '.join(PACKAGES)}"
-        raise RecipeError(f"no package has weights of {source.repository!r}{hint}")
+    package = row(source)
     if name != package.names.architecture:
         raise KclsError(f"{source.text} has the weights of {package.names.architecture}, not of {name}")
     file = _file(source.text, package)

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ KINDS = (
     "timm/NAME.TAG, timm:FILE (.safetensors, .pth, .pt, .bin), keras/NAME, keras:FILE.weights.h5, package/NAME, "
     "a run or a .keras file"
 )
-_SUFFIXES = {"timm": (".safetensors", ".pth", ".pt", ".bin"), "keras": (".h5",)}
+SUFFIXES = {"timm": (".safetensors", ".pth", ".pt", ".bin"), "keras": (".h5",)}
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,34 @@ class Source:
         """The library's name of the architecture, as far as the source tells it."""
         return None if self.path else self.repository.rpartition("/")[2].partition(".")[0]
 
+    @property
+    def of_imagenet(self) -> bool:
+        """Whether it says that its weights know the 1,000 classes of ImageNet: timm's tags do, as in a1_in1k."""
+        return not self.path and (self.library != "timm" or "in1k" in self.repository)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which network a source is of.
+
+    Attributes:
+        name: of our variant.
+        architecture: the name that the weights' library gives it.
+        options: what ``create_model`` needs to build it.
+        notes: how it was told, if the source does not say it itself.
+    """
+
+    name: str
+    architecture: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def is_source(text: str) -> bool:
+    """Whether a text has the form of weights from another library, right or misspelt; a path that exists is none."""
+    form = r"(timm|keras):.+|(timm|keras|package)/[^/@]+(@.+)?"
+    return re.fullmatch(form, text) is not None and not Path(text).exists()
+
 
 def parse_source(text: str) -> Source:
     """Reads the name of a source; a local one must be there.
@@ -50,9 +79,9 @@ def parse_source(text: str) -> Source:
     if match := re.fullmatch(r"(keras|package)/(\w+)", text):
         return Source(text, match[1], repository=match[2])
     library, colon, name = text.partition(":")
-    if colon and library in _SUFFIXES:
-        if not name.endswith(_SUFFIXES[library]):
-            raise RecipeError(f"pretrained {text!r}: {library}: takes a {' or '.join(_SUFFIXES[library])} file")
+    if colon and library in SUFFIXES:
+        if not name.endswith(SUFFIXES[library]):
+            raise RecipeError(f"pretrained {text!r}: {library}: takes a {' or '.join(SUFFIXES[library])} file")
     elif not colon:
         library, name = "kcls", text
     else:

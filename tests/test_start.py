@@ -1,13 +1,77 @@
 """What a network is before it has learnt: its units do not drown the image, and its answer depends on it."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
-from tiny import build
+from tiny import TINY, build, images, logits
 
+from kcls.errors import RecipeError
 from kcls.models.initializers import small_normal
 from kcls.models.layers import ClassTokens, MaskTokens
 from kcls.models.positions import PositionEmbedding, RelativePositionBias
+from kcls.models.registry import get_variant
+
+# Labels of the networks of residual units that end in a norm -> how many norms a residual has.
+BASIC = dict.fromkeys(("basic_a", "basic_b", "basic_c", "cifar"), 2)
+BOTTLENECKS = ("bottleneck", "bottleneck_v1", "seresnet", "seresnet_v1", "seresnext", "senet154")
+RESIDUAL = {**BASIC, **dict.fromkeys((*BOTTLENECKS, "wide_resnet", "spinal", "regnety"), 3)}
+
+
+def additions(model):
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
+
+
+def gammas(model, number):
+    """First values of the gammas of the last norms, how many there are, and first values of those of all others."""
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    last = [n for n in norms if n.name.startswith("stage") and n.name.endswith(f"_{number}_norm")]
+    others = [n for n in norms if n not in last]
+    return {g for n in last for g in n.gamma.numpy()}, len(last), {g for n in others for g in n.gamma.numpy()}
+
+
+@pytest.mark.parametrize("label", RESIDUAL)
+def test_with_zero_init_the_last_gammas_start_at_0_and_every_unit_as_its_shortcut(label):
+    model = build(label, zero_init=True)
+    sums = additions(model)
+    assert gammas(model, RESIDUAL[label]) == ({0}, len(sums), {1})
+    residuals = keras.Model(model.input, [layer.input[1] for layer in sums])
+    for training in (False, True):
+        assert not any(np.any(residual) for residual in residuals(images(model), training=training))
+
+
+@pytest.mark.parametrize("label", RESIDUAL)
+def test_zero_init_can_be_turned_off(label):
+    model = build(label, zero_init=False)
+    assert gammas(model, RESIDUAL[label]) == ({1}, len(additions(model)), {1})
+
+
+def test_a_unit_that_keeps_the_shape_starts_as_the_identity():
+    model = build("cifar", units=2)
+    x = images(model)
+    first, second = (keras.Model(model.input, model.get_layer(f"stage2_unit{u}_relu").output) for u in (1, 2))
+    assert np.any(logits(first, x))
+    assert np.array_equal(logits(first, x), logits(second, x))
+
+
+def test_zero_init_is_the_default_where_the_authors_of_the_network_or_of_its_training_have_it():
+    published = {label: get_variant(TINY[label]["name"]).option("zero_init") for label in (*RESIDUAL, "plain")}
+    assert published == {**dict.fromkeys(RESIDUAL, True), "regnety": False, "plain": False}
+
+
+def test_a_plain_network_refuses_zero_init():
+    with pytest.raises(RecipeError, match="no shortcut, so with zero_init nothing would reach its end"):
+        build("plain", zero_init=True)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_deep_cifar_network_starts_at_the_loss_of_a_guess(training):
+    model = build("cifar", units=9, num_classes=10)  # 56 layers, with gammas of 1 at a loss of 7 and more
+    x, labels = images(model, 32), np.arange(32) % 10
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels, model(x, training=training))
+    assert float(loss) == pytest.approx(math.log(10), rel=0.1)  # the first logits, of 0.1 to 0.3, are a guess
+
 
 # Deviations
 

@@ -19,7 +19,7 @@ HALF = (0.5, 0.5, 0.5)
 IMAGENET_MEAN, BYTE = (0.485, 0.456, 0.406), (1 / 255, 1 / 255, 1 / 255)
 
 # Labels of the networks of residual units that end in a norm -> how many norms a residual has.
-BASIC = dict.fromkeys(("basic_a", "basic_b", "basic_c", "cifar"), 2)
+BASIC = dict.fromkeys(("basic_a", "basic_b", "basic_c", "cifar", "cifar_zero_init"), 2)
 BOTTLENECKS = ("bottleneck", "bottleneck_v1", "seresnet", "seresnet_v1", "seresnext", "senet154")
 RESIDUAL = {**BASIC, **dict.fromkeys((*BOTTLENECKS, "wide_resnet", "spinal", "regnety"), 3)}
 
@@ -53,16 +53,18 @@ def test_zero_init_can_be_turned_off(label):
 
 
 def test_a_unit_that_keeps_the_shape_starts_as_the_identity():
-    model = build("cifar", units=2)
+    model = build("cifar_zero_init", units=2)
     x = images(model)
     first, second = (keras.Model(model.input, model.get_layer(f"stage2_unit{u}_relu").output) for u in (1, 2))
     assert np.any(logits(first, x))
     assert np.array_equal(logits(first, x), logits(second, x))
 
 
-def test_zero_init_is_the_default_where_the_authors_of_the_network_or_of_its_training_have_it():
+def test_zero_init_is_the_default_of_imagenets_residual_networks_and_of_the_deepest_for_cifar():
     published = {label: get_variant(TINY[label]["name"]).option("zero_init") for label in (*RESIDUAL, "plain")}
-    assert published == {**dict.fromkeys(RESIDUAL, True), "regnety": False, "plain": False}
+    assert published == {**dict.fromkeys(RESIDUAL, True), "cifar": False, "regnety": False, "plain": False}
+    deep = {units: get_variant(f"resnet{6 * units + 2}").option("zero_init") for units in (3, 5, 7, 9, 18, 200)}
+    assert deep == {3: False, 5: False, 7: False, 9: True, 18: True, 200: True}
 
 
 def test_a_plain_network_refuses_zero_init():
@@ -72,7 +74,7 @@ def test_a_plain_network_refuses_zero_init():
 
 @pytest.mark.parametrize("training", [False, True])
 def test_a_deep_cifar_network_starts_at_the_loss_of_a_guess(training):
-    model = build("cifar", units=9, num_classes=10)  # 56 layers, with gammas of 1 at a loss of 7 and more
+    model = build("cifar_zero_init", units=18, num_classes=10)
     x, labels = images(model, 32), np.arange(32) % 10
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels, model(x, training=training))
     assert float(loss) == pytest.approx(math.log(10), rel=0.1)  # the first logits, of 0.1 to 0.3, are a guess

@@ -10,11 +10,12 @@ Paper: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, arX
     resnet20 ... resnet1202  n n n, depth 6n + 2   basic        A           Table 6 (CIFAR-10)
 
 Differs: resnet50/101/152 stride in their 3x3 convolution, which is the later and more accurate "v1.5";
-the rows ending in _v1 stride in their first 1x1 convolution, as the paper's do. A unit starts as its
-shortcut, because the last gammas of its residual start at 0 (Goyal et al. 2017, arXiv:1706.02677, section 5.1); the
-paper's start at 1 (``zero_init=False``), which adds up: for ten classes, resnet110 then starts at a loss of 14.
-``drop_path_rate`` adds the stochastic depth of Huang et al. 2016, arXiv:1603.09382, linear over the units; 0 is the
-paper.
+the rows ending in _v1 stride in their first 1x1 convolution, as the paper's do. With ``zero_init``, a unit starts as
+its shortcut, because the last gammas of its residual start at 0 (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
+The ImageNet networks and those for CIFAR from resnet56 on have it, where the paper has 1: its resnet110 starts at a
+loss of 14 for ten classes, and needed a warm-up at a tenth of the learning rate. The shallower ones for CIFAR keep the
+paper's 1: resnet20 learns as well so. ``drop_path_rate`` adds the stochastic depth of Huang et al. 2016,
+arXiv:1603.09382, linear over the units; 0 is the paper.
 """
 
 from functools import partial
@@ -141,11 +142,11 @@ def resnet(x, *, residual, shortcut, depths, width: int = 64, drop_path_rate: fl
     resnet20=dict(units=3),
     resnet32=dict(units=5),
     resnet44=dict(units=7),
-    resnet56=dict(units=9),
-    resnet110=dict(units=18),
-    resnet1202=dict(units=200),
+    resnet56=dict(units=9, zero_init=True),
+    resnet110=dict(units=18, zero_init=True),
+    resnet1202=dict(units=200, zero_init=True),
 )
-def cifar_resnet(x, *, units: int, width: int = 16, drop_path_rate: float = 0.0, zero_init: bool = True):
+def cifar_resnet(x, *, units: int, width: int = 16, drop_path_rate: float = 0.0, zero_init: bool = False):
     """Image (B, H, W, 3) -> features (B, 4 width): the CIFAR-10 networks of section 4.2, depth 6 units + 2."""
     x = conv_norm_act(x, width, 3, name="stem")
     x = stages(x, basic, pad_shortcut, (units,) * 3, (width, 2 * width, 4 * width), drop_path_rate, zero_init)

@@ -94,16 +94,16 @@ class DataSection(Section):
 class ImageSection(Section):
     """How an image becomes what the network sees: a square of ``size`` x ``size`` pixels, and its normalisation.
 
-    ``mean`` and ``std`` are those of each channel on a 0..1 scale. With ``model.pretrained``, what is left out is as
-    the weights want it.
+    ``mean`` and ``std`` are those of each channel on a 0..1 scale; left out, they are the network's own, 0.5 for most.
+    With ``model.pretrained``, what is left out is as the weights want it.
     """
 
     size: Annotated[int, Field(ge=8, le=4096)] | None = None
     fit: Literal["crop", "pad", "stretch"] = "crop"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    mean: Channels = (0.5, 0.5, 0.5)
-    std: Channels = (0.5, 0.5, 0.5)
+    mean: Channels | None = None
+    std: Channels | None = None
 
     def idle(self):
         """See ``Section.idle``."""
@@ -111,7 +111,7 @@ class ImageSection(Section):
 
     @model_validator(mode="after")
     def _consistent(self):
-        if min(self.std) <= 0:
+        if self.std and min(self.std) <= 0:
             raise ValueError(f"std must be above 0 in every channel, not {list(self.std)}")
         return self
 
@@ -263,7 +263,8 @@ class Recipe(Section):
 
     def with_image(self, defaults: Mapping[str, Any]) -> "Recipe":
         """This recipe, with defaults for what its image section leaves out."""
-        stated = {name: getattr(self.image, name) for name in self.image.model_fields_set}
+        values = {name: getattr(self.image, name) for name in self.image.model_fields_set}
+        stated = {name: value for name, value in values.items() if value is not None}
         defaults = {key: value for key, value in defaults.items() if key not in stated}
         if {**defaults, **stated}.get("fit") == "pad":
             defaults.pop("crop_fraction", None)

@@ -64,7 +64,7 @@ def test_a_row_that_does_not_fit_the_builder_is_refused(table, row, reason):
 
 
 def test_only_plain_numbers_are_free_options():
-    assert get_variant("resnet50").free_options == {"width": "int", "drop_path_rate": "float"}
+    assert get_variant("resnet50").free_options == {"width": "int", "drop_path_rate": "float", "zero_init": "bool"}
 
 
 def test_an_unknown_model_gives_the_near_name():
@@ -78,7 +78,7 @@ def test_an_unknown_model_without_near_name_says_where_the_names_are():
 
 
 def test_an_unknown_option_gives_the_near_name_and_the_known_ones():
-    expected = r"no option 'unit'; did you mean 'units'\? \(its options: units, width, drop_path_rate\)$"
+    expected = r"no option 'unit'; did you mean 'units'\? \(its options: units, width, drop_path_rate, zero_init\)$"
     with pytest.raises(RecipeError, match=expected):
         create_model("resnet20", num_classes=2, unit=3)
 

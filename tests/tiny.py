@@ -26,6 +26,7 @@ TINY = {
     "bottleneck_v1": dict(name="resnet50_v1", image_size=32, width=4),
     "cifar": dict(name="resnet20", image_size=16, units=1, width=4),
     "cifar_drop_path": dict(name="resnet20", image_size=16, units=2, width=4, drop_path_rate=0.2),
+    "cifar_zero_init": dict(name="resnet110", image_size=16, units=1, width=4),
     "deit": dict(name="deit_tiny", image_size=32, depth=2, width=8, num_heads=2),
     "deit_distilled": dict(name="deit_tiny_distilled", image_size=32, depth=2, width=8, num_heads=2),
     "densenet": dict(name="densenet121", image_size=32, growth_rate=4),

@@ -11,9 +11,11 @@ Paper: Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neura
     fc6, fc7    -                4096    -        1                ReLU, dropout 0.5
 
 The halves were two GPUs: layers of 2 groups see the maps of their own half only. The norm is the local response
-norm of section 3.3. Every kernel is drawn with a standard deviation of 0.01, section 5.
+norm of section 3.3. Every kernel is drawn with a standard deviation of 0.01, section 5, which suits pixels of the
+paper's scale, 0..255 less their mean: on -1..1 the first logits would hardly depend on the image.
 
-Differs: images are 227 px, whose first map is the paper's 55 x 55; its 224 px would need 2 more pixels on each side.
+Differs: the mean is that of each channel, the paper's that of each pixel. Images are 227 px, whose first map is the
+paper's 55 x 55; its 224 px would need 2 more pixels on each side.
 ``width`` is that of conv1, and the other convolutions keep their ratio to it.
 """
 
@@ -22,7 +24,7 @@ from functools import partial
 from keras import initializers, layers
 
 from kcls.models.blocks import activation, conv, dropout, local_response_norm, max_pool
-from kcls.models.registry import linear_head, variants
+from kcls.models.registry import BYTE, IMAGENET_MEAN, linear_head, variants
 
 
 def gaussian():
@@ -64,6 +66,8 @@ def dense_relu(x, width, name):
     num_classes=1000,
     head=partial(linear_head, init=gaussian),
     drop_rate=0.5,
+    mean=IMAGENET_MEAN,
+    std=BYTE,
     alexnet=dict(),
 )
 def alexnet(x, *, width: int = 96, fc_width: int = 4096, fc_drop_rate: float = 0.5):

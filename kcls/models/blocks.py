@@ -5,6 +5,7 @@ with other numbers binds them once: ``norm = partial(blocks.norm, epsilon=1e-3)`
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 from keras import initializers, layers, ops
@@ -79,9 +80,10 @@ def depthwise_conv(x, kernel: int, stride: int = 1, *, padding: Padding = None, 
     )(x)
 
 
-def norm(x, *, epsilon: float = NORM_EPSILON, momentum: float = NORM_MOMENTUM, name: str):
-    """Batch normalisation with the house numbers."""
-    return layers.BatchNormalization(momentum=momentum, epsilon=epsilon, name=name)(x)
+def norm(x, *, epsilon: float = NORM_EPSILON, momentum: float = NORM_MOMENTUM, zero_init: bool = False, name: str):
+    """Batch normalisation with the house numbers; with ``zero_init`` its gammas start at 0, else at 1."""
+    first = "zeros" if zero_init else "ones"
+    return layers.BatchNormalization(momentum=momentum, epsilon=epsilon, gamma_initializer=first, name=name)(x)
 
 
 def norm_relu(x, name: str):
@@ -110,6 +112,15 @@ def conv_norm_act(
     x = conv(x, width, kernel, stride, padding=padding, groups=groups, name=f"{name}_conv")
     x = norm(x, name=f"{name}_norm")
     return activation(x, act, name=f"{name}_{act}") if act else x
+
+
+def branch_end(x, width: int, kernel: int, *, zero_init: bool, name: str):
+    """Convolution and norm at the end of a residual branch: (B, H, W, C) -> (B, H, W, width).
+
+    With ``zero_init`` the branch starts as 0, and so its unit as its shortcut: Goyal et al., "Accurate, Large Minibatch
+    SGD", arXiv:1706.02677, section 5.1.
+    """
+    return conv_norm_act(x, width, kernel, norm=partial(norm, zero_init=zero_init), act=None, name=name)
 
 
 def max_pool(x, size: int, stride: int, *, padding: int = 0, name: str):

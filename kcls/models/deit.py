@@ -21,8 +21,9 @@ Differs: the paper adds the probabilities of the two heads; the authors' code, a
 
 from keras import layers, ops
 
+from kcls.models.initializers import small_normal
 from kcls.models.registry import variants
-from kcls.models.transformer import init, linear_head
+from kcls.models.transformer import linear_head
 from kcls.models.vit import embed, encode, first_tokens, vit
 
 PATCH_SIZE = 16
@@ -45,7 +46,7 @@ def deit(x, *, width: int, num_heads: int, depth: int = 12, drop_path_rate: floa
 def two_heads(x, num_classes):
     """Features (B, 2 C) -> logits (B, num_classes): the mean of those of the two tokens' heads."""
     logits = [
-        layers.Dense(num_classes, kernel_initializer=init(), dtype="float32", name=name)(token)
+        layers.Dense(num_classes, kernel_initializer=small_normal(), dtype="float32", name=name)(token)
         for name, token in zip(("head", "head_distilled"), ops.split(x, 2, axis=-1), strict=True)
     ]
     return layers.Average(dtype="float32", name="logits")(logits)

@@ -10,8 +10,9 @@ The auxiliary heads see the outputs of 4a and 4d. Their losses count 0.3 each, i
 is the logits of the main head.
 
 Differs: where the paper is silent, the numbers are those of its Caffe model, bvlc_googlenet: the norm's bias 1 and
-alpha 1e-4 of the mean square, kernels that start with the variance 1 / fan_in, biases that start at 0.2. Without batch
-norm, the usual 2 / fan_out would make the maps grow a million times, because so many 1x1 convolutions narrow them.
+alpha 1e-4 of the mean square, kernels that start with the variance 1 / fan_in, biases that start at 0.2, pixels of
+0..255 less ImageNet's mean: on -1..1 the biases would drown the image. Without batch norm, the usual 2 / fan_out would
+make the maps grow a million times, because so many 1x1 convolutions narrow them.
 """
 
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from keras import initializers, layers
 
 from kcls.models.blocks import activation, conv, covering_pool, dropout, local_response_norm, max_pool
-from kcls.models.registry import variants
+from kcls.models.registry import BYTE, IMAGENET_MEAN, variants
 
 # Table 1: widths of the 1x1; the 1x1 before the 3x3, the 3x3; the 1x1 before the 5x5, the 5x5; the 1x1 after the pool.
 INCEPTION = {
@@ -91,6 +92,8 @@ def auxiliary(x, width, fc_width, drop_rate, name):
     image_size=224,
     num_classes=1000,
     drop_rate=0.4,
+    mean=IMAGENET_MEAN,
+    std=BYTE,
     googlenet=dict(),
 )
 def googlenet(x, *, width_multiplier: float = 1.0, auxiliary_drop_rate: float = 0.7):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kcls.models.initializers import small_normal
 from kcls.models.roles import not_decayed
 
 
@@ -133,7 +134,7 @@ class ClassTokens(keras.layers.Layer):
     def build(self, input_shape):
         """Makes the tokens, (1, count, C)."""
         shape = (1, self.count, input_shape[-1])
-        initializer = keras.initializers.TruncatedNormal(0.02)
+        initializer = small_normal()
         self.tokens = not_decayed(self.add_weight(name="tokens", shape=shape, initializer=initializer))
 
     def call(self, x):
@@ -261,7 +262,7 @@ class MaskTokens(keras.layers.Layer):
     def build(self, input_shape):
         """Makes the token, (1, 1, C)."""
         shape = (1, 1, input_shape[0][-1])
-        initializer = keras.initializers.TruncatedNormal(0.02)
+        initializer = small_normal()
         self.token = not_decayed(self.add_weight(name="token", shape=shape, initializer=initializer))
 
     def call(self, inputs):

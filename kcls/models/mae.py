@@ -16,10 +16,11 @@ Differs: kernels start as everywhere in the transformers here; the authors' code
 
 from keras import layers
 
+from kcls.models.initializers import small_normal
 from kcls.models.layers import ClassTokens, MaskTokens, RandomMask
 from kcls.models.positions import SinCosPositions
 from kcls.models.registry import variants
-from kcls.models.transformer import dense, init, layer_norm, patches
+from kcls.models.transformer import dense, layer_norm, patches
 from kcls.models.vit import EPSILON, encode
 
 
@@ -67,5 +68,5 @@ def mae(
     x, place, mask = RandomMask(mask_rate, name="mask")(x)
     x = encoder(x, depth, num_heads)
     x = decoder(x, place, decoder_depth, decoder_width, decoder_num_heads)
-    x = layers.Dense(3 * patch_size**2, kernel_initializer=init(), dtype="float32", name="pixels")(x)
+    x = layers.Dense(3 * patch_size**2, kernel_initializer=small_normal(), dtype="float32", name="pixels")(x)
     return x, mask

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kcls.models.initializers import small_normal
 from kcls.models.roles import not_decayed
 
 
@@ -27,7 +28,7 @@ class PositionEmbedding(keras.layers.Layer):
 
     def build(self, input_shape):
         """Makes the vectors, (1, N, C)."""
-        initializer = keras.initializers.TruncatedNormal(stddev=self.stddev)
+        initializer = small_normal(self.stddev)
         shape = (1, *input_shape[1:])
         self.positions = not_decayed(self.add_weight(name="positions", shape=shape, initializer=initializer))
 
@@ -66,7 +67,7 @@ class RelativePositionBias(keras.layers.Layer):
         heads, tokens = input_shape[-3:-1]
         self.side = math.isqrt(tokens)
         shape = ((2 * self.side - 1) ** 2, heads)
-        initializer = keras.initializers.TruncatedNormal(0.02)
+        initializer = small_normal()
         self.table = not_decayed(self.add_weight(name="table", shape=shape, initializer=initializer))
 
     def index(self) -> np.ndarray:

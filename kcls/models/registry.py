@@ -15,6 +15,11 @@ from kcls.models.roles import to_head
 from kcls.options import check_options
 
 Head = Callable[[Any, int], Any]
+Channels = tuple[float, float, float]
+
+HALF: Channels = (0.5, 0.5, 0.5)  # as mean and std: pixels of -1..1
+BYTE: Channels = (1 / 255, 1 / 255, 1 / 255)  # as std: pixels keep the scale of 0..255
+IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 
 # Keras walks a graph recursively, one Python frame or more a layer: resnet1202 needs more than the default 1000.
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 20_000))
@@ -32,6 +37,8 @@ class Variant:
         image_size: height and width in pixels.
         num_classes: class count.
         drop_rate: fraction of the features that is dropped before the head in training.
+        mean: what is taken off each channel of an image on a 0..1 scale, unless the user says otherwise.
+        std: what each channel is divided by then.
         also: further published configurations: changes of image_size, num_classes or of numeric options.
         finetuned_as: for a network that only pre-trains, without classes: the variant that takes its trained part on.
     """
@@ -43,6 +50,8 @@ class Variant:
     image_size: int
     num_classes: int
     drop_rate: float
+    mean: Channels
+    std: Channels
     also: tuple[Mapping[str, Any], ...]
     finetuned_as: str | None
 
@@ -70,40 +79,48 @@ def linear_head(x, num_classes: int, *, init: Callable[[], Any] = keras.initiali
 
 
 def variants(
-    *, image_size: int, num_classes: int, head: Head = linear_head, drop_rate: float = 0.0, **rows: Mapping[str, Any]
+    *,
+    image_size: int,
+    num_classes: int,
+    head: Head = linear_head,
+    drop_rate: float = 0.0,
+    mean: Channels = HALF,
+    std: Channels = HALF,
+    **rows: Mapping[str, Any],
 ):
     """Registers a builder under the name of each row; the row holds the builder's keyword arguments.
 
     The builder is a function from an image tensor (B, H, W, 3) to features (B, C), or to a tuple of features: those of
     the network and those of its auxiliary heads, which only train (see ``kcls.methods``). A row may also hold its
-    own ``image_size``, ``num_classes``, ``head`` and ``drop_rate``, and in ``also`` further published configurations.
-    With ``finetuned_as``, the builder makes all of a network without classes, for pre-training.
+    own value of each argument below, and in ``also`` further published configurations. With ``finetuned_as``, the
+    builder makes all of a network without classes, for pre-training.
 
     Args:
         image_size: height and width in pixels that the rows were published with.
         num_classes: class count that the rows were published with.
         head: features (B, C), class count -> logits.
         drop_rate: fraction of the features that is dropped before the head in training.
+        mean: what is taken off each channel of an image on a 0..1 scale, unless the user says otherwise.
+        std: what each channel is divided by then. Pixels of -1..1 suit most first weights; others need their own.
         **rows: variant name -> options of the builder.
 
     Raises:
         ValueError: a name is taken, or a row does not fit the builder's signature.
     """
-    shared: dict[str, Any] = dict(
-        image_size=image_size, num_classes=num_classes, head=head, drop_rate=drop_rate, also=(), finetuned_as=None
-    )
+    frame = dict(image_size=image_size, num_classes=num_classes, head=head, drop_rate=drop_rate, mean=mean, std=std)
+    shared: dict[str, Any] = dict(frame, also=(), finetuned_as=None)
 
     def register(builder: Callable[..., Any]) -> Callable[..., Any]:
         for name, row in rows.items():
             if name in _VARIANTS:
                 raise ValueError(f"variant {name!r} is registered twice")
-            frame = {key: row.get(key, value) for key, value in shared.items()}
+            own = {key: row.get(key, value) for key, value in shared.items()}
             options = {key: value for key, value in row.items() if key not in shared}
             try:
                 inspect.signature(builder).bind(None, **options)
             except TypeError as error:
                 raise ValueError(f"variant {name!r} does not fit {builder.__name__}: {error}") from None
-            _VARIANTS[name] = Variant(name, builder, options, **frame)
+            _VARIANTS[name] = Variant(name, builder, options, **own)
         return builder
 
     return register
@@ -145,9 +162,9 @@ def create_model(
         num_classes: number of classes; 0 returns the features (B, C) without dropout and head.
         image_size: height and width in pixels; None is the size the variant was published with.
         drop_rate: fraction of the features that is dropped in training before the head; None is as published.
-        mean: mean of each channel of the data set on a 0..1 scale, None is 0.5: pixels become
-            (pixel / 255 - mean) / std.
-        std: standard deviation of each channel on a 0..1 scale, None is 0.5.
+        mean: mean of each channel of the data set on a 0..1 scale, None is the variant's own, 0.5 for most: pixels
+            become (pixel / 255 - mean) / std.
+        std: standard deviation of each channel on a 0..1 scale, None is the variant's own, 0.5 for most.
         **options: numeric options of the builder that replace those of the row.
 
     Raises:
@@ -167,7 +184,7 @@ def create_model(
         raise RecipeError(f"drop_rate is a fraction from 0 to below 1, not {drop_rate}")
 
     image = keras.Input((image_size, image_size, 3), name="image")
-    x = normalize(image, mean, std)
+    x = normalize(image, variant.mean if mean is None else mean, variant.std if std is None else std)
     try:
         x = variant.builder(x, **{**variant.options, **options})
     except ValueError as error:
@@ -196,7 +213,7 @@ def add_head(x, num_classes: int, head: Head, drop_rate: float, auxiliary: Seque
     return x
 
 
-def normalize(image, mean: Sequence[float] | None, std: Sequence[float] | None):
+def normalize(image, mean: Sequence[float], std: Sequence[float]):
     """RGB 0..255 -> (image / 255 - mean) / std, with mean and std of each channel on a 0..1 scale."""
     scale, offset = _scale_and_offset(mean, std)
     # In bfloat16 the rounded scale and offset would shift the pixels by up to two of their 256 values.
@@ -218,9 +235,8 @@ def mean_and_std(model: keras.Model) -> tuple[tuple[float, ...], tuple[float, ..
     return tuple(round(m, 9) for m in mean), tuple(round(s, 9) for s in std)
 
 
-def _scale_and_offset(mean: Sequence[float] | None, std: Sequence[float] | None) -> tuple[list[float], list[float]]:
-    mean = (0.5, 0.5, 0.5) if mean is None else tuple(map(float, mean))
-    std = (0.5, 0.5, 0.5) if std is None else tuple(map(float, std))
+def _scale_and_offset(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
+    mean, std = tuple(map(float, mean)), tuple(map(float, std))
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise RecipeError(f"mean and std are three numbers each, std above 0; not {mean} and {std}")
     return [1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]

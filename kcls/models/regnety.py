@@ -11,7 +11,8 @@ Paper: Radosavovic et al., "Designing Network Design Spaces", CVPR 2020, arXiv:2
     regnety_32g    2 5 12 1               232  696 1392 3712        232
 
 A row holds the five numbers that make them: see ``stages``. ``drop_path_rate`` adds the stochastic depth of Huang et
-al. 2016, arXiv:1603.09382, linear over the blocks; 0 is the paper.
+al. 2016, arXiv:1603.09382, linear over the blocks; 0 is the paper. With ``zero_init`` the last gammas of a block start
+at 0, as in timm and in the authors' ResNets, but not in their RegNets.
 """
 
 from functools import partial
@@ -20,7 +21,7 @@ from math import log
 
 from keras import initializers, layers
 
-from kcls.models.blocks import conv_norm_act, squeeze_excite
+from kcls.models.blocks import branch_end, conv_norm_act, squeeze_excite
 from kcls.models.layers import DropPath
 from kcls.models.registry import linear_head, variants
 
@@ -41,7 +42,7 @@ def stages(depth, initial_width, slope, multiplier, group_width):
     return [(round(width / g) * g, count) for (width, count), g in zip(runs, group_widths, strict=True)]
 
 
-def block(x, width, stride, group_width, drop_path_rate, name):
+def block(x, width, stride, group_width, drop_path_rate, name, zero_init=False):
     """ResNet's bottleneck without a bottleneck, in groups: (B, H, W, C) -> (B, H/stride, W/stride, width).
 
     Squeeze-and-excitation follows the 3x3 convolution and has a quarter of the C channels that came to the block.
@@ -49,7 +50,7 @@ def block(x, width, stride, group_width, drop_path_rate, name):
     y = conv_norm_act(x, width, 1, name=f"{name}_1")
     y = conv_norm_act(y, width, 3, stride, groups=max(1, width // group_width), name=f"{name}_2")
     y = squeeze_excite(y, round(x.shape[-1] / 4), name=f"{name}_se")
-    y = conv_norm_act(y, width, 1, act=None, name=f"{name}_3")
+    y = branch_end(y, width, 1, zero_init=zero_init, name=f"{name}_3")
     if drop_path_rate:
         y = DropPath(drop_path_rate, name=f"{name}_drop_path")(y)
     if x.shape != y.shape:
@@ -83,6 +84,7 @@ def regnety(
     multiplier: float,
     group_width: int,
     drop_path_rate: float = 0.0,
+    zero_init: bool = False,
 ):
     """Image (B, H, W, 3) -> features (B, width of the last stage); every stage starts with stride 2."""
     if min(depth, initial_width, group_width) < 1 or initial_width % 8:
@@ -98,5 +100,5 @@ def regnety(
         for b in range(1, repeat + 1):
             count += 1
             rate = drop_path_rate * count / depth
-            x = block(x, width, 2 if b == 1 else 1, group_width, rate, f"stage{s}_block{b}")
+            x = block(x, width, 2 if b == 1 else 1, group_width, rate, f"stage{s}_block{b}", zero_init)
     return layers.GlobalAveragePooling2D(name="pool")(x)

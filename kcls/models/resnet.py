@@ -10,37 +10,44 @@ Paper: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, arX
     resnet20 ... resnet1202  n n n, depth 6n + 2   basic        A           Table 6 (CIFAR-10)
 
 Differs: resnet50/101/152 stride in their 3x3 convolution, which is the later and more accurate "v1.5";
-the rows ending in _v1 stride in their first 1x1 convolution, as the paper's do. ``drop_path_rate`` adds
-the stochastic depth of Huang et al. 2016, arXiv:1603.09382, linear over the units; 0 is the paper.
+the rows ending in _v1 stride in their first 1x1 convolution, as the paper's do. With ``zero_init``, a unit starts as
+its shortcut, because the last gammas of its residual start at 0 (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
+The ImageNet networks and those for CIFAR from resnet56 on have it, where the paper has 1: its resnet110 starts at a
+loss of 14 for ten classes, and needed a warm-up at a tenth of the learning rate. The shallower ones for CIFAR keep the
+paper's 1: resnet20 learns as well so. ``drop_path_rate`` adds the stochastic depth of Huang et al. 2016,
+arXiv:1603.09382, linear over the units; 0 is the paper.
 """
+
+from functools import partial
 
 from keras import layers, ops
 
-from kcls.models.blocks import conv_norm_act, max_pool
+from kcls.models.blocks import branch_end, conv_norm_act, max_pool
 from kcls.models.layers import DropPath
 from kcls.models.registry import variants
 
-# The residual function of a unit: (B, H, W, C) -> (B, H/stride, W/stride, D), before the addition.
+# The residual function of a unit: (B, H, W, C) -> (B, H/stride, W/stride, D), before the addition; with ``zero_init``
+# it starts as 0.
 
 
-def basic(x, width, stride, name):
+def basic(x, width, stride, name, zero_init=False):
     """3x3, 3x3; D = width."""
     x = conv_norm_act(x, width, 3, stride, name=f"{name}_1")
-    return conv_norm_act(x, width, 3, act=None, name=f"{name}_2")
+    return branch_end(x, width, 3, zero_init=zero_init, name=f"{name}_2")
 
 
-def bottleneck(x, width, stride, name):
+def bottleneck(x, width, stride, name, zero_init=False):
     """1x1, 3x3 with the stride, 1x1; D = 4 width."""
     x = conv_norm_act(x, width, 1, name=f"{name}_1")
     x = conv_norm_act(x, width, 3, stride, name=f"{name}_2")
-    return conv_norm_act(x, 4 * width, 1, act=None, name=f"{name}_3")
+    return branch_end(x, 4 * width, 1, zero_init=zero_init, name=f"{name}_3")
 
 
-def bottleneck_v1(x, width, stride, name):
+def bottleneck_v1(x, width, stride, name, zero_init=False):
     """1x1 with the stride, 3x3, 1x1; D = 4 width."""
     x = conv_norm_act(x, width, 1, stride, name=f"{name}_1")
     x = conv_norm_act(x, width, 3, name=f"{name}_2")
-    return conv_norm_act(x, 4 * width, 1, act=None, name=f"{name}_3")
+    return branch_end(x, 4 * width, 1, zero_init=zero_init, name=f"{name}_3")
 
 
 # The shortcut of a unit: input x, residual y -> x in the shape of y (section 3.3, equation 2).
@@ -89,10 +96,13 @@ def each_unit(depths, widths, drop_path_rate=0.0):
             yield width, stride, drop_path_rate * count / sum(depths), f"stage{s}_unit{u}"
 
 
-def stages(x, residual, shortcut, depths, widths, drop_path_rate):
+def stages(x, residual, shortcut, depths, widths, drop_path_rate, zero_init):
     """All units: (B, H, W, C) -> (B, H/s, W/s, D), s = 2 for each stage after the first."""
     if drop_path_rate and not shortcut:
         raise ValueError("a plain network has no shortcut, so drop_path_rate would have no effect")
+    if zero_init and not shortcut:
+        raise ValueError("a plain network has no shortcut, so with zero_init nothing would reach its end")
+    residual = partial(residual, zero_init=zero_init)
     for width, stride, rate, name in each_unit(depths, widths, drop_path_rate):
         x = unit(x, residual, shortcut, width, stride, rate, name)
     return x
@@ -104,8 +114,8 @@ A, B, C = pad_shortcut, projection_where_needed, projection
 @variants(
     image_size=224,
     num_classes=1000,
-    plain18=dict(residual=basic, shortcut=None, depths=(2, 2, 2, 2)),
-    plain34=dict(residual=basic, shortcut=None, depths=(3, 4, 6, 3)),
+    plain18=dict(residual=basic, shortcut=None, depths=(2, 2, 2, 2), zero_init=False),
+    plain34=dict(residual=basic, shortcut=None, depths=(3, 4, 6, 3), zero_init=False),
     resnet18=dict(residual=basic, shortcut=B, depths=(2, 2, 2, 2)),
     resnet34=dict(residual=basic, shortcut=B, depths=(3, 4, 6, 3)),
     resnet34_a=dict(residual=basic, shortcut=A, depths=(3, 4, 6, 3)),
@@ -117,11 +127,12 @@ A, B, C = pad_shortcut, projection_where_needed, projection
     resnet101_v1=dict(residual=bottleneck_v1, shortcut=B, depths=(3, 4, 23, 3)),
     resnet152_v1=dict(residual=bottleneck_v1, shortcut=B, depths=(3, 8, 36, 3)),
 )
-def resnet(x, *, residual, shortcut, depths, width: int = 64, drop_path_rate: float = 0.0):
+def resnet(x, *, residual, shortcut, depths, width: int = 64, drop_path_rate: float = 0.0, zero_init: bool = True):
     """Image (B, H, W, 3) -> features (B, C): the ImageNet networks of Table 1."""
     x = conv_norm_act(x, width, 7, 2, name="stem")
     x = max_pool(x, 3, 2, padding=1, name="stem_pool")
-    x = stages(x, residual, shortcut, depths, (width, 2 * width, 4 * width, 8 * width), drop_path_rate)
+    widths = (width, 2 * width, 4 * width, 8 * width)
+    x = stages(x, residual, shortcut, depths, widths, drop_path_rate, zero_init)
     return layers.GlobalAveragePooling2D(name="pool")(x)
 
 
@@ -131,12 +142,12 @@ def resnet(x, *, residual, shortcut, depths, width: int = 64, drop_path_rate: fl
     resnet20=dict(units=3),
     resnet32=dict(units=5),
     resnet44=dict(units=7),
-    resnet56=dict(units=9),
-    resnet110=dict(units=18),
-    resnet1202=dict(units=200),
+    resnet56=dict(units=9, zero_init=True),
+    resnet110=dict(units=18, zero_init=True),
+    resnet1202=dict(units=200, zero_init=True),
 )
-def cifar_resnet(x, *, units: int, width: int = 16, drop_path_rate: float = 0.0):
+def cifar_resnet(x, *, units: int, width: int = 16, drop_path_rate: float = 0.0, zero_init: bool = False):
     """Image (B, H, W, 3) -> features (B, 4 width): the CIFAR-10 networks of section 4.2, depth 6 units + 2."""
     x = conv_norm_act(x, width, 3, name="stem")
-    x = stages(x, basic, pad_shortcut, (units,) * 3, (width, 2 * width, 4 * width), drop_path_rate)
+    x = stages(x, basic, pad_shortcut, (units,) * 3, (width, 2 * width, 4 * width), drop_path_rate, zero_init)
     return layers.GlobalAveragePooling2D(name="pool")(x)

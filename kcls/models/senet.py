@@ -10,15 +10,16 @@ Paper: Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, arXiv:1709.01507
 Differs: as in the later versions of these networks, the first pool is symmetric, and seresnet50/101/152 stride in
 their 3x3 convolution ("v1.5"). The rows ending in _v1 are the authors' Caffe networks: stride in the first 1x1
 convolution, and a pool without padding that rounds its size up. As in the authors' networks, but not in their text,
-the squeezing layers have biases. ``se_ratio`` is the paper's 1/r (Table 10), and ``drop_path_rate`` adds stochastic
-depth, arXiv:1603.09382, linear over the units; 0 is the paper.
+the squeezing layers have biases. A unit starts as its shortcut, as in ``resnet``; with ``zero_init=False`` the last
+gammas of its residual start at 1; the paper does not say. ``se_ratio`` is the paper's 1/r (Table 10), and
+``drop_path_rate`` adds stochastic depth, arXiv:1603.09382, linear over the units; 0 is the paper.
 """
 
 from functools import partial
 
 from keras import layers
 
-from kcls.models.blocks import conv_norm_act, covering_pool, max_pool, squeeze_excite
+from kcls.models.blocks import branch_end, conv_norm_act, covering_pool, max_pool, squeeze_excite
 from kcls.models.registry import variants
 from kcls.models.resnet import bottleneck, bottleneck_v1, projection_where_needed, stages
 
@@ -26,18 +27,18 @@ from kcls.models.resnet import bottleneck, bottleneck_v1, projection_where_neede
 # the others are in resnet.py.
 
 
-def resnext(x, width, stride, name, cardinality):
+def resnext(x, width, stride, name, cardinality, zero_init=False):
     """1x1, 3x3 in groups of channels with the stride, 1x1: twice ResNet's width inside, for about its cost."""
     x = conv_norm_act(x, 2 * width, 1, name=f"{name}_1")
     x = conv_norm_act(x, 2 * width, 3, stride, groups=cardinality, name=f"{name}_2")
-    return conv_norm_act(x, 4 * width, 1, act=None, name=f"{name}_3")
+    return branch_end(x, 4 * width, 1, zero_init=zero_init, name=f"{name}_3")
 
 
-def senet154_bottleneck(x, width, stride, name, cardinality):
+def senet154_bottleneck(x, width, stride, name, cardinality, zero_init=False):
     """1x1, 3x3 in groups of channels with the stride, 1x1; the first of half the width, to save its cost."""
     x = conv_norm_act(x, 2 * width, 1, name=f"{name}_1")
     x = conv_norm_act(x, 4 * width, 3, stride, groups=cardinality, name=f"{name}_2")
-    return conv_norm_act(x, 4 * width, 1, act=None, name=f"{name}_3")
+    return branch_end(x, 4 * width, 1, zero_init=zero_init, name=f"{name}_3")
 
 
 def projection_3x3(x, y, stride, name):
@@ -50,8 +51,8 @@ def projection_3x3(x, y, stride, name):
 def excited(residual, se_ratio):
     """A residual function that ends in squeeze-and-excitation; C channels are squeezed to C se_ratio."""
 
-    def with_excitation(x, width, stride, name):
-        y = residual(x, width, stride, name)
+    def with_excitation(x, width, stride, name, zero_init=False):
+        y = residual(x, width, stride, name, zero_init=zero_init)
         return squeeze_excite(y, int(y.shape[-1] * se_ratio), name=f"{name}_se")
 
     return with_excitation
@@ -80,10 +81,10 @@ def stem_3x3(x, width):
     return max_pool(x, 3, 2, padding=1, name="stem_pool")
 
 
-def senet(x, residual, shortcut, depths, width, se_ratio, drop_path_rate):
+def senet(x, residual, shortcut, depths, width, se_ratio, drop_path_rate, zero_init):
     """Output of a stem (B, H, W, C) -> features (B, 32 width)."""
     widths = (width, 2 * width, 4 * width, 8 * width)
-    x = stages(x, excited(residual, se_ratio), shortcut, depths, widths, drop_path_rate)
+    x = stages(x, excited(residual, se_ratio), shortcut, depths, widths, drop_path_rate, zero_init)
     return layers.GlobalAveragePooling2D(name="pool")(x)
 
 
@@ -100,10 +101,20 @@ B = projection_where_needed  # option B of the ResNet paper
     seresnet101_v1=dict(stem=stem_7x7_v1, residual=bottleneck_v1, depths=(3, 4, 23, 3)),
     seresnet152_v1=dict(stem=stem_7x7_v1, residual=bottleneck_v1, depths=(3, 8, 36, 3)),
 )
-def seresnet(x, *, stem, residual, depths, width: int = 64, se_ratio: float = 1 / 16, drop_path_rate: float = 0.0):
+def seresnet(
+    x,
+    *,
+    stem,
+    residual,
+    depths,
+    width: int = 64,
+    se_ratio: float = 1 / 16,
+    drop_path_rate: float = 0.0,
+    zero_init: bool = True,
+):
     """Image (B, H, W, 3) -> features (B, 32 width)."""
     x = stem(x, width)
-    return senet(x, residual, B, depths, width, se_ratio, drop_path_rate)
+    return senet(x, residual, B, depths, width, se_ratio, drop_path_rate, zero_init)
 
 
 @variants(
@@ -131,8 +142,9 @@ def seresnext(
     width: int = 64,
     se_ratio: float = 1 / 16,
     drop_path_rate: float = 0.0,
+    zero_init: bool = True,
 ):
     """Image (B, H, W, 3) -> features (B, 32 width); cardinality is the number of groups."""
     x = stem(x, width)
     residual = partial(residual, cardinality=cardinality)
-    return senet(x, residual, shortcut, depths, width, se_ratio, drop_path_rate)
+    return senet(x, residual, shortcut, depths, width, se_ratio, drop_path_rate, zero_init)

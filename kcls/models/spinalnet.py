@@ -51,6 +51,6 @@ def spinal_head(x, num_classes):
     head=spinal_head,
     wide_resnet101_2_spinal=dict(depths=(3, 4, 23, 3)),
 )
-def spinal_wide_resnet(x, *, depths, width: int = 64, drop_path_rate: float = 0.0):
+def spinal_wide_resnet(x, *, depths, width: int = 64, drop_path_rate: float = 0.0, zero_init: bool = True):
     """Image (B, H, W, 3) -> features (B, 32 width)."""
-    return wide_resnet(x, depths=depths, width=width, drop_path_rate=drop_path_rate)
+    return wide_resnet(x, depths=depths, width=width, drop_path_rate=drop_path_rate, zero_init=zero_init)

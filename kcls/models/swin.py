@@ -18,10 +18,11 @@ from itertools import count
 
 from keras import layers, ops
 
+from kcls.models.initializers import small_normal
 from kcls.models.layers import ShiftedWindowMask
 from kcls.models.positions import RelativePositionBias
 from kcls.models.registry import variants
-from kcls.models.transformer import attention, dense, init, layer_norm, linear_head, mlp, residual
+from kcls.models.transformer import attention, dense, layer_norm, linear_head, mlp, residual
 
 EPSILON = 1e-5  # of the layer norms
 PATCH = 4  # pixels; a patch becomes a token
@@ -124,7 +125,7 @@ def swin(x, *, depths, width: int, num_heads: int, window_size: int = 7, drop_pa
     if window_size < 2:
         raise ValueError(f"a window is 2 tokens wide or more, not {window_size}")
     check_image_size(x.shape[1], window_size, len(depths))
-    x = layers.Conv2D(width, PATCH, strides=PATCH, kernel_initializer=init(), name="stem_conv")(x)
+    x = layers.Conv2D(width, PATCH, strides=PATCH, kernel_initializer=small_normal(), name="stem_conv")(x)
     x = layer_norm(x, epsilon=EPSILON, name="stem_norm")
     done = 0
     for s, depth in enumerate(depths, 1):

@@ -5,15 +5,11 @@ They compose plain operations of fixed shapes, so that a phone's runtime execute
 
 from functools import partial
 
-from keras import initializers, layers, ops
+from keras import layers, ops
 
 from kcls.models import blocks, registry
+from kcls.models.initializers import small_normal
 from kcls.models.layers import DropPath
-
-
-def init():
-    """Normal with deviation .02, cut at two deviations: BERT's, and since then every vision transformer's."""
-    return initializers.TruncatedNormal(stddev=0.02)
 
 
 def layer_norm(x, *, epsilon: float, name: str):
@@ -23,10 +19,10 @@ def layer_norm(x, *, epsilon: float, name: str):
 
 def dense(x, width: int, *, use_bias: bool = True, name: str):
     """The same linear layer for each token: (..., C) -> (..., width)."""
-    return layers.Dense(width, use_bias=use_bias, kernel_initializer=init(), name=name)(x)
+    return layers.Dense(width, use_bias=use_bias, kernel_initializer=small_normal(), name=name)(x)
 
 
-linear_head = partial(registry.linear_head, init=init)  # of every transformer that has no other
+linear_head = partial(registry.linear_head, init=small_normal)  # of every transformer that has no other
 
 
 def patches(x, width: int, size: int, *, name: str):
@@ -36,7 +32,7 @@ def patches(x, width: int, size: int, *, name: str):
         ValueError: the patches do not cover the image; the message gives the sizes that would work.
     """
     check_divides(x.shape[1], size, "patches")
-    x = layers.Conv2D(width, size, strides=size, kernel_initializer=init(), name=name)(x)
+    x = layers.Conv2D(width, size, strides=size, kernel_initializer=small_normal(), name=name)(x)
     return ops.reshape(x, (-1, x.shape[1] * x.shape[2], width))
 
 

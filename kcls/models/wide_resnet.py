@@ -13,14 +13,15 @@ Paper: Zagoruyko and Komodakis, "Wide Residual Networks", BMVC 2016, arXiv:1605.
 The depth of a wrn is 6 units + 4: three convolutions of shortcuts count, too. ``block_drop_rate`` is the dropout
 between the convolutions of a unit; where the paper has it, it is 0.3 on CIFAR and 0.4 on SVHN.
 
-Differs: convolutions start with a variance of 2 / fan_out, as everywhere here; the authors' code has 2 / fan_in.
+Differs: convolutions start with a variance of 2 / fan_out, as everywhere here; the authors' code has 2 / fan_in. A unit
+of the ImageNet networks starts as its shortcut, as in ``resnet``; ``zero_init=False`` is the paper.
 """
 
 from functools import partial
 
 from keras import layers
 
-from kcls.models.blocks import conv, conv_norm_act, dropout, norm_relu
+from kcls.models.blocks import branch_end, conv, conv_norm_act, dropout, norm_relu
 from kcls.models.registry import variants
 from kcls.models.resnet import each_unit, projection_where_needed, resnet
 from kcls.models.resnetv2 import unit
@@ -53,11 +54,11 @@ def wrn(x, *, units: int, widening: int, width: int = 16, block_drop_rate: float
     return layers.GlobalAveragePooling2D(name="pool")(x)
 
 
-def wide_bottleneck(x, width, stride, name):
+def wide_bottleneck(x, width, stride, name, zero_init=False):
     """1x1, 3x3 with the stride, 1x1; the 3x3 is twice as wide as ResNet's: -> (B, H/stride, W/stride, 4 width)."""
     x = conv_norm_act(x, 2 * width, 1, name=f"{name}_1")
     x = conv_norm_act(x, 2 * width, 3, stride, name=f"{name}_2")
-    return conv_norm_act(x, 4 * width, 1, act=None, name=f"{name}_3")
+    return branch_end(x, 4 * width, 1, zero_init=zero_init, name=f"{name}_3")
 
 
 @variants(
@@ -66,7 +67,7 @@ def wide_bottleneck(x, width, stride, name):
     wide_resnet50_2=dict(depths=(3, 4, 6, 3)),
     wide_resnet101_2=dict(depths=(3, 4, 23, 3)),
 )
-def wide_resnet(x, *, depths, width: int = 64, drop_path_rate: float = 0.0):
+def wide_resnet(x, *, depths, width: int = 64, drop_path_rate: float = 0.0, zero_init: bool = True):
     """Image (B, H, W, 3) -> features (B, 32 width)."""
     return resnet(
         x,
@@ -75,4 +76,5 @@ def wide_resnet(x, *, depths, width: int = 64, drop_path_rate: float = 0.0):
         depths=depths,
         width=width,
         drop_path_rate=drop_path_rate,
+        zero_init=zero_init,
     )

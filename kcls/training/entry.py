@@ -68,8 +68,8 @@ def train(
         raise RecipeError("train needs a recipe, or resume")
     _refuse_pretraining(recipe.model.name)
     pretrained = None
-    if recipe.model.pretrained and not resume:
-        recipe, pretrained = _with_pretrained(recipe, recipe.model.pretrained)
+    if not resume:
+        recipe, pretrained = _with_image(recipe)
 
     strategy = make_strategy(recipe.train.strategy)
     check_batch_size(recipe.train.batch_size, strategy.num_replicas_in_sync)
@@ -124,6 +124,15 @@ def build_network(recipe: Recipe, num_classes: int) -> keras.Model:
         std=image.std,
         **recipe.model.options,
     )
+
+
+def _with_image(recipe: Recipe) -> tuple[Recipe, Pretrained | None]:
+    """The recipe, its image section as its weights and then its network want it; and the weights it starts with."""
+    pretrained = None
+    if recipe.model.pretrained:
+        recipe, pretrained = _with_pretrained(recipe, recipe.model.pretrained)
+    variant = get_variant(recipe.model.name)
+    return recipe.with_image({"mean": variant.mean, "std": variant.std}), pretrained
 
 
 def _with_pretrained(recipe: Recipe, source: str) -> tuple[Recipe, Pretrained]:

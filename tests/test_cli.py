@@ -132,7 +132,7 @@ def test_models_tells_more_about_one(cli):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["train"], 2, "Name a recipe, or --resume."),
+        (["train"], 2, "Name a recipe or a folder of images, or --resume."),
         (["train", "none.yaml"], 2, "no recipe at none.yaml"),
         (["train", "--resume", "--set", "a.b=1"], 2, "--set needs a recipe."),
         (["train", "x.yaml", "--force"], 2, "--force replaces the run at --out; name it."),

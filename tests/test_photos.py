@@ -56,7 +56,9 @@ def answers(network, photos, tmp_path_factory):
         path = tmp_path_factory.mktemp(name) / {"saved_model": "saved_model"}.get(name, "model.tflite")
         calibration = {"calibration": crops(network, photos)} if name == "int8" else {}
         write(network.model, network.class_names, network.preprocess, path, **calibration)
-        found[name] = open_artifact(path).classify(photos)
+        file = open_artifact(path)
+        assert file.class_names == network.class_names
+        found[name] = file.classify(photos)
     return found
 
 

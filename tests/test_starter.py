@@ -1,6 +1,7 @@
 """A recipe for a folder: what is there is found, what may not be guessed is asked for, and the recipe trains."""
 
 import json
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, write_images
@@ -97,7 +98,7 @@ def test_the_example_is_what_init_writes_for_photos_of_600(tmp_path, cli, monkey
     assert outcome.code == 0 and outcome.out.endswith("Next: kcls train recipes/images.yaml\n"), outcome.err
     example, written = (folder / "recipes/images.yaml" for folder in (ROOT, tmp_path))
     assert example.read_text() == written.read_text()
-    assert load_recipe("recipes/images.yaml").data.path == str(tmp_path / "photos")
+    assert Path(load_recipe("recipes/images.yaml").data.path).resolve() == tmp_path / "photos"
 
 
 def test_init_replaces_no_file_unless_told(flat_folder, cli, tmp_path, monkeypatch):

@@ -27,8 +27,8 @@ model: {{name: efficientnet_lite0{pretrained}}}
 data: {data}
 image: {{size: {size}, fit: crop, crop_fraction: 1.0}}
 augment: {{flip: false, crop_padding: {padding}, rotation: 10, scale: 0.1}}
-optimizer: {{name: adamw, lr: 1.0e-3, weight_decay: 0.05, warmup_epochs: 0.5}}
-train: {{batch_size: 32, label_smoothing: 0.1, seed: {seed}, {how}}}
+optimizer: {{name: adamw, lr: 2.0e-3, weight_decay: 0.05, warmup_epochs: 0.5}}
+train: {{batch_size: 32, norm_momentum: 0.9, label_smoothing: 0.1, seed: {seed}, {how}}}
 """
 HEAD = "{epochs: 15, freeze: backbone, lr: 3.0e-3}"
 HOW = {

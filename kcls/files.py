@@ -2,23 +2,29 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kcls.errors import KclsError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path (a file or a folder to be made) that takes the place of ``path`` at the end.
 
-    If the block fails (a full disk, a kill), ``path`` keeps its old content and the temporary is removed.
-    The temporary keeps the suffix of ``path``, because some writers look at it.
+    If the block fails (a full disk), ``path`` keeps its old content and the temporary is removed; after a kill
+    ``remove_leftovers`` does that. The temporary keeps the suffix of ``path``, because some writers look at it.
+
+    Raises:
+        KclsError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if temporary.is_file():
             with open(temporary, "rb") as file:
@@ -28,11 +34,27 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(path, old)
         os.replace(temporary, path)
         shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise KclsError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file's name is one of those that ``replacing`` gives while it writes."""
+    return re.fullmatch(r"\..+\.\d+\.(old\.tmp|tmp(\..*)?)", name) is not None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a process that was killed had not finished writing, in a folder and those in it."""
+    for path in [p for p in folder.rglob(".*") if is_leftover(p.name)]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ runs/<recipe>/<n>/
     metrics.jsonl       one object an epoch
     curves.png          loss, top-1 and learning rate over the epochs
     tensorboard/        the same for TensorBoard
-    checkpoints/        last.npz (everything a resume needs) and best.npz (weights)
+    checkpoints/        last.npz (everything a resume needs), previous.npz (the one before) and best.npz (weights)
     model.keras         the finished model with its best weights; there when the training is done
     evaluation/         of `kcls evaluate`: a folder a split, in it one more for each exported file
     export/             of `kcls export`
@@ -31,7 +31,7 @@ from typing import Any
 
 from kcls import labels
 from kcls.errors import KclsError
-from kcls.files import write_text
+from kcls.files import is_leftover, write_text
 from kcls.recipe import Recipe, load_recipe
 
 _NAMES = {  # of everything that a run may hold
@@ -71,6 +71,16 @@ class Run:
         return self.path / "checkpoints" / "last.npz"
 
     @property
+    def previous_checkpoint(self) -> Path:
+        """The one before the last, in case that one is damaged."""
+        return self.path / "checkpoints" / "previous.npz"
+
+    @property
+    def can_be_restored(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return self.last_checkpoint.is_file() or self.previous_checkpoint.is_file()
+
+    @property
     def best_checkpoint(self) -> Path:
         """The weights of the best epoch so far."""
         return self.path / "checkpoints" / "best.npz"
@@ -79,6 +89,15 @@ class Run:
     def finished(self) -> bool:
         """Whether the training came to its end."""
         return self.model_file.is_file()
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is finished, evaluated and exported, as far as its recipe asks for it."""
+        report = self.path / "export" / "report.json"
+        rows = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else []
+        asked = self.recipe.export.formats if self.recipe.export else ()
+        evaluated = not self.recipe.data.test or (self.path / "evaluation" / "test" / "metrics.json").is_file()
+        return self.finished and evaluated and {row["format"] for row in rows} >= set(asked)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -177,14 +196,37 @@ def newest_run(recipe_name: str | None = None, *, finished: bool | None = None) 
     Raises:
         KclsError: there is none.
     """
-    root = runs_root()
-    runs = [Run(file.parent) for file in root.glob(f"{glob.escape(recipe_name) if recipe_name else '*'}/*/recipe.yaml")]
-    runs = [run for run in runs if finished is None or run.finished == finished]
+    runs = [run for run in _runs(recipe_name) if finished is None or run.finished == finished]
     if not runs:
         kind = {True: "finished ", False: "unfinished ", None: ""}[finished]
         of = f" of recipe {recipe_name!r}" if recipe_name else ""
-        raise KclsError(f"no {kind}run{of} in {root}; `kcls train recipe.yaml` makes one")
-    return max(runs, key=lambda run: (run.recipe_file.stat().st_mtime_ns, run.path))
+        raise KclsError(f"no {kind}run{of} in {runs_root()}; `kcls train recipe.yaml` makes one")
+    return max(runs, key=_age)
+
+
+def _runs(recipe_name: str | None) -> list[Run]:
+    """The runs of one recipe or of all."""
+    name = glob.escape(recipe_name) if recipe_name else "*"
+    return [Run(file.parent) for file in runs_root().glob(f"{name}/*/recipe.yaml")]
+
+
+def _age(run: Run) -> tuple[int, Path]:
+    return run.recipe_file.stat().st_mtime_ns, run.path
+
+
+def resumable_run(recipe_name: str | None = None) -> Run:
+    """The newest run that is not finished, else the newest that was not evaluated and exported as its recipe asks.
+
+    Raises:
+        KclsError: there is none.
+    """
+    finished = [run for run in _runs(recipe_name) if run.finished and not run.complete]
+    try:
+        return newest_run(recipe_name, finished=False)
+    except KclsError:
+        if not finished:
+            raise
+        return max(finished, key=_age)
 
 
 def create_run(recipe: Recipe, name: str, class_names: tuple[str, ...], out: str | Path | None, force: bool) -> Run:
@@ -225,10 +267,11 @@ def _make_room(path: Path, force: bool) -> None:
         path.rmdir()
     elif not is_run(path):
         raise KclsError(f"{path} exists and is not a run (it has no recipe.yaml and labels.txt); choose another --out")
-    elif foreign := sorted({p.name for p in path.iterdir()} - _NAMES):
+    elif foreign := sorted(p.name for p in path.iterdir() if p.name not in _NAMES and not is_leftover(p.name)):
         raise KclsError(f"{path} holds {foreign[0]!r}, which is not of a run; choose another --out")
     elif not force:
         state = "is finished" if Run(path).finished else "is not finished: --resume goes on with it"
         raise KclsError(f"run {path} {state}; --force replaces it")
     else:
-        shutil.rmtree(path)
+        with Run(path).locked():
+            shutil.rmtree(path)

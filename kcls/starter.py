@@ -33,12 +33,13 @@ image:
   fit: crop               # crop: the central square, pad: the whole image with grey bars, stretch: squeezed
   crop_fraction: 1.0
 augment: {{flip: {flip}, crop_padding: {padding}, rotation: 10, scale: 0.1}}
-optimizer: {{name: adamw, lr: 1.0e-3, weight_decay: 0.05, warmup_epochs: 0.5}}
+optimizer: {{name: adamw, lr: 2.0e-3, weight_decay: 0.05, warmup_epochs: 0.5}}
 train:
   stages:
     - {{epochs: 15, freeze: backbone, lr: 3.0e-3}}
     - {{epochs: {epochs}}}
   batch_size: {batch_size}
+  norm_momentum: 0.9      # batch norms forget the statistics of ImageNet within the few steps that there are
   label_smoothing: 0.1
 export:  {{formats: [tflite], quantize: int8, max_drop: 0.02}}
 """

@@ -34,6 +34,8 @@ class TrainSection(Section):
 
     ``stages`` follow each other, each with its own ``epochs``, ``freeze``, ``views`` and ``lr``, see ``Stage``.
     Without them, there is one, which has the ``epochs``, ``freeze`` and ``views`` of this section.
+    ``norm_momentum`` is the weight of the old statistics of batch norms, None is the network's own: EfficientNet's
+    0.99 takes 500 steps to forget the images that pretrained weights were made with, 0.9 takes 50.
     """
 
     epochs: Count | None = None
@@ -42,6 +44,7 @@ class TrainSection(Section):
     stages: Annotated[tuple[Stage, ...], Field(strict=False)] = ()
     batch_size: Count
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    norm_momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     strategy: Literal["auto", "one_device", "mirrored"] = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

@@ -168,23 +168,101 @@ def test_a_resume_with_a_changed_recipe_names_the_keys(tiny_recipe, unfinished):
         kcls.train(load_recipe(tiny_recipe, ["optimizer.lr=0.2", "train.seed=3"]), out=unfinished.path, resume=True)
 
 
-def test_a_finished_run_cannot_be_resumed(trained):
-    with pytest.raises(KclsError, match="already finished: 2 of 2 epochs"):
-        kcls.train(resume=True, out=trained.path)
+def test_a_finished_run_has_nothing_to_resume(trained):
+    before = trained.model_file.stat().st_mtime_ns
+    assert kcls.train(resume=True, out=trained.path).path == trained.path
+    assert trained.model_file.stat().st_mtime_ns == before
 
 
-def test_a_run_without_a_checkpoint_cannot_be_resumed(unfinished):
-    unfinished.last_checkpoint.unlink()
-    with pytest.raises(KclsError, match="has no checkpoint yet"):
-        kcls.train(resume=True, out=unfinished.path)
+def test_a_run_without_a_checkpoint_starts_from_its_beginning(trained, unfinished):
+    shutil.rmtree(unfinished.path / "checkpoints")
+    resumed = kcls.train(resume=True, out=unfinished.path)
+    assert all((a == b).all() for a, b in zip(weights_of(trained), weights_of(resumed), strict=True))
+    assert len(resumed.history()) == 2
 
 
-def test_a_damaged_checkpoint_is_told_and_kept(unfinished):
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(trained, unfinished, caplog):
     damaged = unfinished.last_checkpoint.read_bytes()[:1000]
     unfinished.last_checkpoint.write_bytes(damaged)
-    with pytest.raises(KclsError, match=r"last\.npz is damaged"):
+    resumed = kcls.train(resume=True, out=unfinished.path)
+    assert "last.npz is damaged" in caplog.text and "the one before it is taken" in caplog.text
+    assert all((a == b).all() for a, b in zip(weights_of(trained), weights_of(resumed), strict=True))
+
+
+def test_if_all_checkpoints_are_damaged_they_are_kept(unfinished):
+    files = unfinished.last_checkpoint, unfinished.previous_checkpoint
+    for file in files:
+        file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(KclsError, match=r"previous\.npz is damaged"):
         kcls.train(resume=True, out=unfinished.path)
-    assert unfinished.last_checkpoint.read_bytes() == damaged
+    assert [file.stat().st_size for file in files] == [1000, 1000]
+
+
+def names_in(run) -> set[str]:
+    """The files of a run but those of TensorBoard, whose names hold the time."""
+    return {str(p.relative_to(run.path)) for p in run.path.rglob("*") if "tensorboard" not in p.parts}
+
+
+class Killed(BaseException):
+    """What ends a process, whatever it does."""
+
+
+def kill_at_write(monkeypatch, number: int) -> None:
+    """Ends the process before the file of that number, from 0, takes its place."""
+    replace, left = os.replace, [number]
+
+    def counted(old, new):
+        left[0] -= 1
+        if left[0] == -1:
+            raise Killed
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", counted)
+
+
+@pytest.mark.heavy
+def test_a_run_that_is_killed_at_any_write_ends_with_the_same_files_after_a_resume(tmp_path, cli, monkeypatch):
+    text = TINY_RECIPE + "export:  {formats: [tflite], quantize: int8, max_drop: 1, min_agreement: 0}\n"
+    (tmp_path / "tiny.yaml").write_text(text)
+    assert cli("train", tmp_path / "tiny.yaml", "--out", tmp_path / "whole").code == 0
+    whole, number = kcls.Run(tmp_path / "whole"), 0
+    while True:
+        out = tmp_path / f"run{number}"
+        with monkeypatch.context() as patch:
+            kill_at_write(patch, number)
+            try:
+                if cli("train", tmp_path / "tiny.yaml", "--out", out).code == 0:
+                    break  # there are no more writes
+            except Killed:
+                pass
+        number += 5
+        if not (out / "recipe.yaml").exists():  # killed before there was a run
+            continue
+        outcome = cli("train", "--resume", "--out", out)
+        assert outcome.code == 0, outcome.err
+        run = kcls.Run(out)
+        assert all((a == b).all() for a, b in zip(weights_of(whole), weights_of(run), strict=True))
+        names = [
+            {p.relative_to(r.path) for p in r.path.rglob("*") if "tensorboard" not in str(p)} for r in (whole, run)
+        ]
+        assert names[0] == names[1]
+        assert run.complete
+    assert number > 20
+
+
+def test_a_run_that_another_process_trains_is_not_replaced(tiny_recipe, unfinished):
+    with unfinished.locked(), pytest.raises(KclsError, match="is being trained by another process"):
+        kcls.train(tiny_recipe, out=unfinished.path, force=True)
+    assert unfinished.last_checkpoint.exists()
+
+
+def test_what_a_killed_process_left_half_written_is_removed_and_in_nobodys_way(tiny_recipe, unfinished):
+    (unfinished.path / ".metrics.123.tmp.jsonl").touch()
+    (unfinished.path / "checkpoints" / ".last.123.tmp.npz").touch()
+    kcls.train(resume=True, out=unfinished.path)
+    assert not [p for p in unfinished.path.rglob(".*") if p.name != ".lock"]
+    (unfinished.path / ".metrics.123.tmp.jsonl").touch()
+    create_run(load_recipe(tiny_recipe), "tiny", ("a", "b"), unfinished.path, force=True)
 
 
 def test_a_run_is_never_overwritten_without_force(tiny_recipe, tmp_path, trained):

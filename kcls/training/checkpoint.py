@@ -14,6 +14,10 @@ from kcls.errors import KclsError
 from kcls.files import replacing
 
 
+class DamagedCheckpoint(KclsError):
+    """The file is not what was written."""
+
+
 def save_checkpoint(path: Path, variables: list, meta: dict[str, Any]) -> None:
     """Writes the values of ``variables`` and ``meta`` (plain types) to ``path``."""
     arrays = {_key(i, v): v.numpy() for i, v in enumerate(variables)}
@@ -25,7 +29,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     """The ``meta`` of a checkpoint.
 
     Raises:
-        KclsError: the file is damaged.
+        DamagedCheckpoint: the file cannot be read.
     """
     with _opened(path) as file:
         return json.loads(str(file["meta"]))
@@ -35,7 +39,8 @@ def load_checkpoint(path: Path, variables: list) -> dict[str, Any]:
     """Puts the saved values back into ``variables`` and returns the ``meta`` they were saved with.
 
     Raises:
-        KclsError: the file is damaged, or was written for other variables.
+        DamagedCheckpoint: the file cannot be read.
+        KclsError: it was written for other variables.
     """
     with _opened(path) as file:
         arrays = {name: file[name] for name in file.files}
@@ -55,7 +60,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with np.load(path) as file:
             yield file
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise KclsError(f"checkpoint {path} is damaged ({error})") from None
+        raise DamagedCheckpoint(f"checkpoint {path} is damaged ({error})") from None
 
 
 def _key(position: int, variable) -> str:

@@ -1,6 +1,7 @@
 """The training of a recipe, from top to bottom: devices, data, model, run folder, resume, loop, result."""
 
 import json
+import logging
 import platform
 import sys
 from datetime import UTC, datetime
@@ -15,14 +16,14 @@ from kcls.data.opening import check_unchanged, kept, open_data
 from kcls.data.preprocess import Preprocess
 from kcls.data.source import Source
 from kcls.data.stream import steps_per_epoch
-from kcls.errors import KclsError, RecipeError
-from kcls.files import replacing, write_json
+from kcls.errors import RecipeError
+from kcls.files import remove_leftovers, replacing, write_json
 from kcls.models import create_model
 from kcls.models.registry import get_variant
 from kcls.pretrained import fill_pretrained, find_pretrained
 from kcls.recipe import Recipe, changed_keys, load_recipe
-from kcls.run import Run, create_run, newest_run, open_run
-from kcls.training.checkpoint import load_checkpoint, read_meta
+from kcls.run import Run, create_run, open_run, resumable_run
+from kcls.training.checkpoint import DamagedCheckpoint, load_checkpoint, read_meta
 from kcls.training.curves import plot_curves
 from kcls.training.distribution import check_batch_size, make_strategy, synchronize_batch_norm
 from kcls.training.fast_layers import speed_up
@@ -47,7 +48,8 @@ def train(
         recipe: a recipe or the path of one; with ``resume`` it may be left out.
         name: of the folder in ``runs/``; None is the recipe's file name, or the model's for a recipe object.
         out: the run's folder; None is the next number under ``runs/<name>/``.
-        resume: goes on with ``out``, or with the newest unfinished run (of this recipe).
+        resume: goes on with ``out``, or with the newest unfinished run (of this recipe), from wherever it was: without
+            a checkpoint from its beginning; a finished one is returned as it is.
         force: whether a run that is already at ``out`` is replaced.
         download: whether a TensorFlow data set that is not on this machine may be downloaded.
 
@@ -62,13 +64,16 @@ def train(
         recipe = load_recipe(recipe)
     run = None
     if resume:
-        run = open_run(out) if out else newest_run(name, finished=False)
+        run = open_run(out) if out else resumable_run(name)
         recipe = _resumed_recipe(run, recipe)
+        if run.finished:
+            return run
     if recipe is None:
         raise RecipeError("train needs a recipe, or resume")
     _refuse_pretraining(recipe.model.name)
     pretrained = None
-    if not resume:
+    restored = run is not None and run.can_be_restored
+    if not restored:
         recipe, pretrained = _with_image(recipe)
 
     strategy = make_strategy(recipe.train.strategy)
@@ -80,13 +85,11 @@ def train(
     run = run or create_run(recipe, name or recipe.model.name, train_split.class_names, out, force)
     training = Training(recipe, run, strategy, network, train_split, val_split, steps, pretrained=pretrained)
     with run.locked():
-        if resume:
+        remove_leftovers(run.path)
+        if restored:
             _restore(training)
         else:
-            splits = {split.role: split.fingerprint for split in (train_split, val_split)}
-            write_json(run.path / "splits.json", splits)
-            if pretrained:
-                write_json(run.path / "pretrained.json", pretrained.to_dict())
+            _write_start(training)
         _add_environment(training)
         run_epochs(training)
         _finish(training)
@@ -147,18 +150,12 @@ def _with_pretrained(recipe: Recipe, source: str) -> tuple[Recipe, Pretrained]:
 
 def _resumed_recipe(run: Run, given: Recipe | None) -> Recipe:
     recipe = run.recipe
-    if run.finished:
-        raise KclsError(
-            f"run {run.path} is already finished: {recipe.train.total_epochs} of {recipe.train.total_epochs} epochs"
-        )
     if given is not None and given.model.pretrained == recipe.model.pretrained:
         given = given.with_image({key: getattr(recipe.image, key) for key in type(recipe.image).model_fields})
     if given is not None and (changes := changed_keys(recipe, given)):
         raise RecipeError(
             f"the recipe differs from that of run {run.path}, so it cannot be resumed: " + "; ".join(changes)
         )
-    if not run.last_checkpoint.is_file():
-        raise KclsError(f"run {run.path} has no checkpoint yet, there is nothing to resume; start it again")
     return recipe
 
 
@@ -179,20 +176,50 @@ def _build(
         if strategy.num_replicas_in_sync > 1:
             synchronize_batch_norm(network)
         speed_up(network)
+        _set_norm_momentum(network, recipe.train.norm_momentum)
     return network, pretrained
 
 
-def _restore(training: Training) -> None:
-    """Puts a training back to where its last checkpoint was written: into the stage of the last step."""
+def _set_norm_momentum(network: keras.Model, momentum: float | None) -> None:
+    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    if momentum is not None and not norms:
+        raise RecipeError(f"train.norm_momentum has no effect: {network.name} has no batch norms")
+    for norm in norms:
+        norm.momentum = norm.momentum if momentum is None else momentum
+
+
+def _write_start(training: Training) -> None:
+    """What is known before the first step."""
     run = training.run
-    meta = read_meta(run.last_checkpoint)
+    run.write_history([])
+    write_json(run.path / "splits.json", {split.role: split.fingerprint for split in (training.train, training.val)})
+    if training.pretrained:
+        write_json(run.path / "pretrained.json", training.pretrained.to_dict())
+
+
+def _restore(training: Training) -> None:
+    """Puts a training back to where its last checkpoint was written, or the one before it if that is damaged."""
+    run = training.run
+    files = [file for file in (run.last_checkpoint, run.previous_checkpoint) if file.is_file()]
+    for file in files:
+        try:
+            return _restore_from(file, training)
+        except DamagedCheckpoint as error:
+            if file == files[-1]:
+                raise
+            logging.getLogger(__name__).warning("%s: the one before it is taken", error)
+
+
+def _restore_from(file: Path, training: Training) -> None:
+    """Reads a checkpoint into the stage of its last step."""
+    meta = read_meta(file)
     training.step = meta["step"] - 1
     begin_stage(training, training.stage_number)
     training.step, training.best = meta["step"], meta["best"]
     with training.strategy.scope():
-        load_checkpoint(run.last_checkpoint, training.variables)
+        load_checkpoint(file, training.variables)
     done = training.step // training.steps
-    run.write_history([row for row in run.history() if row["epoch"] <= done])
+    training.run.write_history([row for row in training.run.history() if row["epoch"] <= done])
 
 
 def _add_environment(training: Training) -> None:

@@ -1,6 +1,7 @@
 """The loop: epochs of steps under a strategy, validation, checkpoints, and the reasons to stop."""
 
 import math
+import os
 import shlex
 import signal
 import time
@@ -183,14 +184,17 @@ def _keep_if_best(training: Training, row: dict[str, Any]) -> None:
 
 
 def _save(training: Training) -> None:
-    save_checkpoint(training.run.last_checkpoint, training.variables, {"step": training.step, "best": training.best})
+    last = training.run.last_checkpoint
+    if last.is_file():
+        os.replace(last, training.run.previous_checkpoint)
+    save_checkpoint(last, training.variables, {"step": training.step, "best": training.best})
 
 
 def _check_finite(training: Training, step: int, loss: float, name: str = "loss") -> None:
     if math.isfinite(loss):
         return
     epoch, in_epoch = divmod(step - 1, training.steps)
-    saved = "the last whole epoch is saved" if training.run.last_checkpoint.is_file() else "nothing was saved yet"
+    saved = "the last whole epoch is saved" if training.run.can_be_restored else "nothing was saved yet"
     raise KclsError(
         f"the {name} is {loss} at step {step} (epoch {epoch + 1}, step {in_epoch + 1} of {training.steps}), "
         f"learning rate {training.lr(step):.3g}; {saved}. "

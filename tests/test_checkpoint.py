@@ -43,7 +43,7 @@ def test_the_checkpoint_of_another_model_is_refused(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file.txt"
     write_text(path, "old")
-    with pytest.raises(OSError), replacing(path) as temporary:
+    with pytest.raises(KclsError, match=r"cannot write .*file.txt: disk full"), replacing(path) as temporary:
         temporary.write_text("half of the new")
         raise OSError("disk full")
     assert path.read_text() == "old"

@@ -85,15 +85,20 @@ def train(
     run = run or create_run(recipe, name or recipe.model.name, train_split.class_names, out, force)
     training = Training(recipe, run, strategy, network, train_split, val_split, steps, pretrained=pretrained)
     with run.locked():
-        remove_leftovers(run.path)
-        if restored:
-            _restore(training)
-        else:
-            _write_start(training)
-        _add_environment(training)
-        run_epochs(training)
-        _finish(training)
+        _carry_out(training, restored)
     return run
+
+
+def _carry_out(training: Training, restored: bool) -> None:
+    """All of a training, from its last checkpoint or from its beginning."""
+    remove_leftovers(training.run.path)
+    if restored:
+        _restore(training)
+    else:
+        _write_start(training)
+    _add_environment(training)
+    run_epochs(training)
+    _finish(training)
 
 
 def _open_splits(recipe: Recipe, resumed: Run | None, download: bool) -> tuple[Source, Source]:

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -41,6 +42,25 @@ class FolderSource(RandomAccess):
         return self._names
 
     labels: np.ndarray
+
+
+class WholeFolder(FolderSource):
+    """All images of a folder, in no recipe's split."""
+
+    @property
+    def title(self) -> str:
+        """See ``Source.title``."""
+        return self.role
+
+
+def open_labelled(root: str | Path, class_names: tuple[str, ...]) -> WholeFolder:
+    """The images of a folder, with the labels of an artifact of these classes: see ``Folder.labelled``.
+
+    Raises:
+        DataError: there is no such folder, or its folders are not called as classes.
+    """
+    folder = Folder(root)
+    return WholeFolder(folder.root, folder.root, folder.labelled(class_names))
 
 
 class FolderData(Data):

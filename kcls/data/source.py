@@ -34,6 +34,11 @@ class Source(ABC):
         self.class_names = class_names
         self.fingerprint = fingerprint
 
+    @property
+    def title(self) -> str:
+        """What errors call it."""
+        return f"split {self.role!r}"
+
     @abstractmethod
     def tickets(self, order: Order = None, start=0) -> tf.data.Dataset:
         """One ticket an image, whose first part is the image's index (int64).

@@ -24,7 +24,7 @@ class Predictions:
 
     Attributes:
         logits: float32 (N, C). Of an artifact that gives probabilities, their logarithms: see ``Classifier.logits``.
-        labels: the true classes, int64 (N,), 0 to C - 1.
+        labels: the true classes, int64 (N,), 0 to C - 1; all -1 if nothing says them.
         names: of the images, N: see ``Source.names``.
         class_names: C, in the order of the logits.
     """
@@ -48,9 +48,14 @@ class Predictions:
         return self.logits.argmax(-1)
 
     @cached_property
-    def top1(self) -> float:
-        """Share of the images whose answer is the label, 0..1."""
-        return float((self.answers == self.labels).mean())
+    def labelled(self) -> bool:
+        """Whether the true classes are known."""
+        return bool((self.labels >= 0).all())
+
+    @cached_property
+    def top1(self) -> float | None:
+        """Share of the images whose answer is the label, 0..1; None without labels."""
+        return float((self.answers == self.labels).mean()) if self.labelled else None
 
     def save(self, path: Path) -> None:
         """Writes them to one ``.npz`` file, whole or not at all; ``numpy.load`` reads it without kcls."""
@@ -104,7 +109,7 @@ def predict_split(classifier: Classifier, source: "Source", *, batch_size: int =
     if count != expected:
         raise DataError(f"{count} images were counted, but {source.title} has {expected}")
     index, logits, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-    if labels.min() < 0 or labels.max() >= len(source.class_names):
+    if source.labelled and labels.min() < 0 or labels.max() >= len(source.class_names):
         classes = len(source.class_names)
         raise DataError(f"labels run from {labels.min()} to {labels.max()}, but there are {classes} classes")
     return Predictions(logits, labels, tuple(source.names[i] for i in index), source.class_names)

@@ -79,11 +79,13 @@ def print_exports(reports: list[dict[str, Any]]) -> None:
             for r in reports
         ),
     )
-    click.echo(f"compared on {reports[0]['count']:,} images of the {reports[0]['split']} split; latency of one image")
+    click.echo(f"compared on {reports[0]['count']:,} images of {reports[0]['split']}; latency of one image")
 
 
 def number(value: Any) -> str:
-    """A fraction with four digits, or the value as it is."""
+    """A fraction with four digits, a dash for None, or the value as it is."""
+    if value is None:
+        return "-"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 

@@ -214,14 +214,13 @@ def test_of_many_classes_the_worst_are_shown(capsys):
     assert len(re.findall(r"^ *class \d+ ", out, re.MULTILINE)) == 50 and "lowest" not in out
 
 
-def test_a_picture_has_the_classes_that_occur_or_are_answered(tmp_path):
+def test_a_picture_has_the_classes_that_occur_or_are_answered(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set_yticks", lambda self, places, names, **_: drawn.append(names))
     confusion = np.zeros((1000, 1000), int)
     confusion[3, 3], confusion[3, 700], confusion[20, 3] = 5, 2, 1
     plot_confusion(confusion, IMAGENET.names, "title", tmp_path / "thousand.png")
-    seen = [3, 20, 700]
-    names = tuple(IMAGENET.names[i] for i in seen)
-    plot_confusion(confusion[np.ix_(seen, seen)], names, "title", tmp_path / "three.png")
-    assert (tmp_path / "thousand.png").read_bytes() == (tmp_path / "three.png").read_bytes()
+    assert drawn == [tuple(IMAGENET.names[i] for i in (3, 20, 700))]
 
 
 @pytest.mark.heavy

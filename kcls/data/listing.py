@@ -21,11 +21,16 @@ MOST_NAMED = 5  # folders that an error names
 
 @dataclass(frozen=True)
 class Files:
-    """Paths of images and the index of each one's class in ``class_names``."""
+    """Paths of images and the index of each one's class in ``class_names``, -1 if no class is known of any."""
 
     paths: list[str]
     labels: np.ndarray
     class_names: tuple[str, ...]
+
+
+def unlabelled(paths: list[str], class_names: tuple[str, ...]) -> Files:
+    """Images whose classes nobody says, for an artifact of these classes."""
+    return Files(paths, np.full(len(paths), -1, np.int64), class_names)
 
 
 class Folder:
@@ -104,6 +109,12 @@ class Folder:
             shown = ", ".join(f"{name!r}{near(name, known)}" for name in unknown[:MOST_NAMED])
             more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
             raise DataError(f"folders in {self.root} that are not called as a class of the model: {shown}{more}")
+
+    @property
+    def images(self) -> list[str]:
+        """All images in the folder and, however deep, in its folders; sorted."""
+        inner = [image for folder in self._folders(self.root) for image in self._images(folder)]
+        return sorted(self._read(self.root)[2] + inner)
 
     @property
     def split_names(self) -> tuple[str, ...]:

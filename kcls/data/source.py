@@ -26,7 +26,10 @@ class Source(ABC):
 
     Attributes:
         fingerprint: a short text that changes when the images become others, by name; their pixels are not read.
+        labelled: whether the images have labels; if not, each has -1.
     """
+
+    labelled = True
 
     def __init__(self, role: str, count: int, class_names: tuple[str, ...], fingerprint: str):
         self.role = role

@@ -62,3 +62,10 @@ def imagenet() -> LabelSet:
     text = (Path(__file__).parent / "label_sets" / "imagenet.tsv").read_text(encoding="utf-8")
     synsets, names = zip(*(line.split("\t") for line in text.splitlines()), strict=True)
     return LabelSet(names, synsets)
+
+
+def positions(class_names: tuple[str, ...]) -> dict[str, int]:
+    """Where each class is in the order of the logits: by its name and, of ImageNet's 1,000, by its synset, too."""
+    known = imagenet()
+    spellings = (known.names, known.synsets) if class_names in (known.names, known.synsets) else (class_names,)
+    return {name: i for names in spellings for i, name in enumerate(names)}

@@ -24,7 +24,7 @@ class Predictions:
 
     Attributes:
         logits: float32 (N, C). Of an artifact that gives probabilities, their logarithms: see ``Classifier.logits``.
-        labels: the true classes, int64 (N,), 0 to C - 1.
+        labels: the true classes, int64 (N,), 0 to C - 1; all -1 if nothing says them.
         names: of the images, N: see ``Source.names``.
         class_names: C, in the order of the logits.
     """
@@ -48,9 +48,14 @@ class Predictions:
         return self.logits.argmax(-1)
 
     @cached_property
-    def top1(self) -> float:
-        """Share of the images whose answer is the label, 0..1."""
-        return float((self.answers == self.labels).mean())
+    def labelled(self) -> bool:
+        """Whether the true classes are known."""
+        return bool((self.labels >= 0).all())
+
+    @cached_property
+    def top1(self) -> float | None:
+        """Share of the images whose answer is the label, 0..1; None without labels."""
+        return float((self.answers == self.labels).mean()) if self.labelled else None
 
     def save(self, path: Path) -> None:
         """Writes them to one ``.npz`` file, whole or not at all; ``numpy.load`` reads it without kcls."""
@@ -93,7 +98,7 @@ def predict_split(classifier: Classifier, source: "Source", *, batch_size: int =
     from kcls.data.reading import reading
     from kcls.data.stream import examples
 
-    _check_classes(classifier.class_names, source.class_names, source.role)
+    _check_classes(classifier.class_names, source.class_names, source.title)
     batches = examples(source, classifier.view, every=every).batch(batch_size if classifier.batch_size > 1 else 1)
     stream = batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
     parts = []
@@ -102,19 +107,17 @@ def predict_split(classifier: Classifier, source: "Source", *, batch_size: int =
         parts.append((index, classifier.logits(images), labels))
     count, expected = sum(len(part[0]) for part in parts), -(-source.count // every)
     if count != expected:
-        raise DataError(f"{count} images were counted, but split {source.role!r} has {expected}")
+        raise DataError(f"{count} images were counted, but {source.title} has {expected}")
     index, logits, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-    if labels.min() < 0 or labels.max() >= len(source.class_names):
+    if source.labelled and labels.min() < 0 or labels.max() >= len(source.class_names):
         classes = len(source.class_names)
         raise DataError(f"labels run from {labels.min()} to {labels.max()}, but there are {classes} classes")
     return Predictions(logits, labels, tuple(source.names[i] for i in index), source.class_names)
 
 
-def _check_classes(known: tuple[str, ...], found: tuple[str, ...], split: str) -> None:
+def _check_classes(known: tuple[str, ...], found: tuple[str, ...], title: str) -> None:
     if found == known:
         return
     missing, new = (sorted(set(a) - set(b)) for a, b in ((known, found), (found, known)))
     said = [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"it has also {', '.join(new)}"] * bool(new)
-    raise DataError(
-        f"the classes of split {split!r} are not those of the model: {' and '.join(said) or 'their order differs'}"
-    )
+    raise DataError(f"the classes of {title} are not those of the model: {' and '.join(said) or 'their order differs'}")

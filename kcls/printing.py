@@ -9,6 +9,9 @@ from typing import Any
 
 import click
 
+MOST_CLASSES = 50  # rows of a table that are read
+WORST_CLASSES = 10  # rows that are shown instead of more
+
 
 def next_command(where: str, *arguments: object) -> None:
     """Prints where the results are, and the next command, ready to be copied."""
@@ -39,10 +42,23 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     Console(width=width).print(table)
 
 
-def print_summary(split: str, summary: dict[str, Any]) -> None:
-    """Prints an evaluation's numbers in one line."""
+def print_summary(images: str, summary: dict[str, Any]) -> None:
+    """Prints an evaluation's numbers in one line, after the name of the split or folder."""
     numbers = "  ".join(f"{key} {number(value)}" for key, value in summary.items() if key != "count")
-    click.echo(f"{split}: {summary['count']:,} images  {numbers}")
+    click.echo(f"{images}: {summary['count']:,} images  {numbers}")
+
+
+def print_classes(rows: list[dict[str, Any]]) -> None:
+    """Prints the numbers of each class that occurs; of more than ``MOST_CLASSES``, those of the worst ones."""
+    rows = [row for row in rows if row["count"]]
+    shown = rows if len(rows) <= MOST_CLASSES else sorted(rows, key=lambda row: row["recall"])[:WORST_CLASSES]
+    columns = ["class", "count", "precision", "recall", "f1"]
+    print_table(columns, ([number(row[c]) for c in columns] for row in shown))
+    if len(shown) < len(rows):
+        click.echo(
+            f"These are the {len(shown)} of {len(rows):,} classes with the lowest recall; --json and per_class.csv in "
+            "--out have all."
+        )
 
 
 def print_exports(reports: list[dict[str, Any]]) -> None:
@@ -63,11 +79,13 @@ def print_exports(reports: list[dict[str, Any]]) -> None:
             for r in reports
         ),
     )
-    click.echo(f"compared on {reports[0]['count']:,} images of the {reports[0]['split']} split; latency of one image")
+    click.echo(f"compared on {reports[0]['count']:,} images of {reports[0]['split']}; latency of one image")
 
 
 def number(value: Any) -> str:
-    """A fraction with four digits, or the value as it is."""
+    """A fraction with four digits, a dash for None, or the value as it is."""
+    if value is None:
+        return "-"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 

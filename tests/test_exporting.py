@@ -206,7 +206,7 @@ def test_a_bad_file_is_refused_and_the_old_one_kept(exported, learned, monkeypat
     old = open(exported[kind]["path"], "rb").read()
     monkeypatch.setattr(tflite, "make_tflite", spoilt)
     with pytest.raises(
-        GateError, match=r"top-1 is 0\.\d+, the model's 0\.\d+ on 359 test images: a drop of .*max_drop"
+        GateError, match=r"top-1 is 0\.\d+, the model's 0\.\d+ on 359 images of test: a drop of .*max_drop"
     ):
         kcls.export(learned, ["tflite"], quantize="float16")
     assert open(exported[kind]["path"], "rb").read() == old
@@ -237,7 +237,7 @@ def test_an_unfinished_run_is_not_exported(trained, tmp_path):
 
 
 def test_what_cannot_be_exported_is_told(trained):
-    with pytest.raises(RecipeError, match="no export section: say what to write"):
+    with pytest.raises(RecipeError, match="no export section of a recipe says what to write"):
         kcls.export(trained)
     with pytest.raises(RecipeError, match="unknown format 'tflit'; did you mean 'tflite'"):
         kcls.export(trained, ["tflit"])
@@ -288,7 +288,7 @@ RIGHT = answers(SURE, np.arange(90) % 10)
 def test_the_gate_refuses_answers_that_are_no_numbers(limits):
     broken = answers(np.full((90, 10), np.nan), RIGHT.labels)
     for file, model in ((broken, RIGHT), (RIGHT, broken)):
-        with pytest.raises(GateError, match="not all finite on 90 test images"):
+        with pytest.raises(GateError, match="not all finite on 90 images of test"):
             gate.compare(file, model, "test", limits)
 
 
@@ -304,7 +304,9 @@ def test_the_gate_refuses_a_float_file_that_is_off_though_all_its_answers_agree(
 
 def test_the_gate_refuses_a_quantized_file_that_answers_otherwise_or_worse():
     one = answers(np.eye(10)[np.zeros(90, int)], RIGHT.labels)
-    with pytest.raises(GateError, match=r"gives the model's answer for 10\.00% of 90 test images, and min_agreement"):
+    with pytest.raises(
+        GateError, match=r"gives the model's answer for 10\.00% of 90 images of test, and min_agreement"
+    ):
         gate.compare(one, RIGHT, "test", (1.0, 0.9))
     with pytest.raises(GateError, match=r"top-1 is 0\.1000, the model's 1\.0000 .* a drop of 0\.9000, and max_drop"):
         gate.compare(one, RIGHT, "test", (0.89, 0.0))

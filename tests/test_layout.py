@@ -62,6 +62,7 @@ ALLOWED = {
         "data",
         "artifact",
         "predictions",
+        "weights",
     },
     "starter": {"errors", "yaml_lines", "data"},
     "cli": {

@@ -23,7 +23,7 @@ def format_flags(command):
 
 
 @click.command()
-@click.argument("run", required=False, type=click.Path())
+@click.argument("artifact", required=False, type=click.Path(), metavar="[RUN|KERAS_FILE|SOURCE]")
 @format_flags
 @click.option(
     "--quantize",
@@ -34,16 +34,24 @@ def format_flags(command):
 )
 @click.option("--max-drop", type=float, help="Top-1 that a quantized file may lose, 0 to 1. [default: 0.01]")
 @click.option("--min-agreement", type=float, help="Share of the model's answers it must give. [default: 0.9]")
+@click.option(
+    "--calibration", type=click.Path(), help="Not of a run: a folder of images, half to set ranges, half to compare on."
+)
+@click.option("--out", type=click.Path(), help="Not of a run: folder for the files. [default: the model's name]")
 @as_json
-def export(run, formats, quantize, max_drop, min_agreement, json_) -> None:
-    """Write RUN as a SavedModel, a TFLite file, or what its recipe states.
+def export(artifact, formats, quantize, max_drop, min_agreement, calibration, out, json_) -> None:
+    """Write a run as a SavedModel, a TFLite file, or what its recipe states.
 
     Every file is opened again and compared with the model on held-out images; one that is not as good is refused
-    with exit code 4.
+    with exit code 4. A .keras file or a source of pretrained weights, such as package/efficientnet_lite0, has no
+    images of its own and needs --calibration.
     """
     from kcls.exporting import export as export_
 
-    reports = export_(run, formats, quantize=quantize, max_drop=max_drop, min_agreement=min_agreement)
+    limits = {"max_drop": max_drop, "min_agreement": min_agreement}
+    reports = export_(artifact, formats, quantize=quantize, **limits, calibration=calibration, out=out)
+    if origin := reports[0].get("origin"):
+        click.echo(f"with {origin}", err=True)
     if json_:
         print_json({"exports": reports})
         return

@@ -4,11 +4,13 @@ import hashlib
 import os
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from kcls.data.listing import Files, Folder
+from kcls.data.decode import SUFFIXES
+from kcls.data.listing import Files, Folder, unlabelled
 from kcls.data.source import Data, RandomAccess
 from kcls.errors import DataError
 from kcls.sections import DataSection
@@ -24,6 +26,7 @@ class FolderSource(RandomAccess):
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
         super().__init__(role, len(files.paths), files.class_names, f"{len(files.paths)} files {digest[:16]}")
         self.labels = files.labels
+        self.labelled = bool((files.labels >= 0).all())
 
     @cached_property
     def _tensors(self):
@@ -41,6 +44,44 @@ class FolderSource(RandomAccess):
         return self._names
 
     labels: np.ndarray
+
+
+class WholeFolder(FolderSource):
+    """All images of a folder, in no recipe's split."""
+
+    @property
+    def title(self) -> str:
+        """See ``Source.title``."""
+        return self.role
+
+
+def open_labelled(root: str | Path, class_names: tuple[str, ...]) -> WholeFolder:
+    """The images of a folder, with the labels of an artifact of these classes: see ``Folder.labelled``.
+
+    Raises:
+        DataError: there is no such folder, or its folders are not called as classes.
+    """
+    folder = Folder(root)
+    return WholeFolder(folder.root, folder.root, folder.labelled(class_names))
+
+
+def open_halves(root: str | Path, class_names: tuple[str, ...], most: int) -> tuple[WholeFolder, WholeFolder]:
+    """The images of a folder and of its folders, without labels, in two parts for an artifact of these classes.
+
+    The first is an even choice of half of them, ``most`` of them at most; the second is the others.
+
+    Raises:
+        DataError: there is no such folder, or not two images in it.
+    """
+    folder = Folder(root)
+    paths = folder.images
+    if len(paths) < 2:
+        raise DataError(f"{root} must hold two images or more ({', '.join(SUFFIXES)}), not {len(paths)}")
+    count = min(len(paths) // 2, most)
+    chosen = {i * len(paths) // count for i in range(count)}
+    parts = [[path for i, path in enumerate(paths) if (i in chosen) == first] for first in (True, False)]
+    first, second = (WholeFolder(folder.root, folder.root, unlabelled(part, class_names)) for part in parts)
+    return first, second
 
 
 class FolderData(Data):

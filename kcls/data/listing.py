@@ -4,6 +4,7 @@ No TensorFlow is needed here.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,19 +12,25 @@ import numpy as np
 
 from kcls.data.decode import SUFFIXES
 from kcls.errors import DataError, near
-from kcls.labels import check_names
+from kcls.labels import check_names, positions
 from kcls.splits import parse_split
 
 FLAT = "all"  # name of a flat folder's only split
+MOST_NAMED = 5  # folders that an error names
 
 
 @dataclass(frozen=True)
 class Files:
-    """Paths of images and the index of each one's class in ``class_names``."""
+    """Paths of images and the index of each one's class in ``class_names``, -1 if no class is known of any."""
 
     paths: list[str]
     labels: np.ndarray
     class_names: tuple[str, ...]
+
+
+def unlabelled(paths: list[str], class_names: tuple[str, ...]) -> Files:
+    """Images whose classes nobody says, for an artifact of these classes."""
+    return Files(paths, np.full(len(paths), -1, np.int64), class_names)
 
 
 class Folder:
@@ -62,9 +69,7 @@ class Folder:
         paths: list[str] = []
         labels: list[int] = []
         for label, folder in enumerate(classes):
-            images = sorted(self._images(folder))
-            if not images:
-                raise DataError(f"class folder {folder} holds no image ({', '.join(SUFFIXES)})")
+            images = self._class(folder)
             if (low, high) != (0, 100):
                 order = np.random.RandomState([seed, label]).permutation(len(images))
                 first, last = (round(len(images) * bound / 100) for bound in (low, high))
@@ -74,6 +79,42 @@ class Folder:
         if not paths:
             raise DataError(f"{expression!r} of {self.root} is empty: its classes have too few images for that slice")
         return Files(paths, np.array(labels, np.int64), names)
+
+    def labelled(self, class_names: tuple[str, ...]) -> Files:
+        """All images of a flat folder whose folders are called as classes of an artifact, which may know more.
+
+        Args:
+            class_names: of the artifact; the labels are those of its logits. ImageNet's classes may be called by
+                their synsets (n01440764), too.
+
+        Raises:
+            DataError: a folder is not called as a class or holds no image, or there is none.
+        """
+        known, folders = positions(class_names), self._folders(self.root)
+        self._check_known(folders, known)
+        classes = [(known[os.path.basename(folder)], self._class(folder)) for folder in folders]
+        labels = [label for label, images in classes for _ in images]
+        return Files([path for _, images in classes for path in images], np.array(labels, np.int64), class_names)
+
+    def _check_known(self, folders: list[str], known: Mapping[str, int]) -> None:
+        if not folders:
+            raise DataError(f"{self.root} holds no folder; each image lies in one that is called as its class")
+        unknown = [os.path.basename(folder) for folder in folders if os.path.basename(folder) not in known]
+        if unknown and (nested := self.split_names):
+            raise DataError(
+                f"{self.root} is not flat, its splits are {', '.join(nested)}: name the folder of one, such as "
+                f"{os.path.join(self.root, nested[-1])}"
+            )
+        if unknown:
+            shown = ", ".join(f"{name!r}{near(name, known)}" for name in unknown[:MOST_NAMED])
+            more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
+            raise DataError(f"folders in {self.root} that are not called as a class of the model: {shown}{more}")
+
+    @property
+    def images(self) -> list[str]:
+        """All images in the folder and, however deep, in its folders; sorted."""
+        inner = [image for folder in self._folders(self.root) for image in self._images(folder)]
+        return sorted(self._read(self.root)[2] + inner)
 
     @property
     def split_names(self) -> tuple[str, ...]:
@@ -101,6 +142,13 @@ class Folder:
     def _folders(self, folder: str) -> list[str]:
         folders, links, _ = self._read(folder)
         return sorted(f for f in folders + links if not os.path.basename(f).startswith("__"))
+
+    def _class(self, folder: str) -> list[str]:
+        """The images of a class, sorted."""
+        images = sorted(self._images(folder))
+        if not images:
+            raise DataError(f"class folder {folder} holds no image ({', '.join(SUFFIXES)})")
+        return images
 
     def _images(self, folder: str) -> list[str]:
         folders, _, images = self._read(folder)  # a link to a folder above would never end

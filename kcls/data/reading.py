@@ -31,12 +31,12 @@ def reading(source: Source, read: Callable[[], Any], order: Order = None, start:
     except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.PermissionDeniedError) as error:
         bad = _undecodable(source, order, start) if isinstance(source, FolderSource) else []
         if not bad:
-            raise DataError(f"an image of split {source.role!r} cannot be decoded: {error.message}") from None
+            raise DataError(f"an image of {source.title} cannot be decoded: {error.message}") from None
         shown = "\n".join(f"  {_reason(path)}" for path in bad[:MOST_NAMED])
         more = f"\n  and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
         looked_at = min(source.count - start, MOST_LOOKED_AT)
         raise DataError(
-            f"{len(bad)} of {looked_at} images of split {source.role!r} cannot be decoded; remove or repair them:\n"
+            f"{len(bad)} of {looked_at} images of {source.title} cannot be decoded; remove or repair them:\n"
             f"{shown}{more}"
         ) from None
 

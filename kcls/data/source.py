@@ -26,13 +26,21 @@ class Source(ABC):
 
     Attributes:
         fingerprint: a short text that changes when the images become others, by name; their pixels are not read.
+        labelled: whether the images have labels; if not, each has -1.
     """
+
+    labelled = True
 
     def __init__(self, role: str, count: int, class_names: tuple[str, ...], fingerprint: str):
         self.role = role
         self.count = count
         self.class_names = class_names
         self.fingerprint = fingerprint
+
+    @property
+    def title(self) -> str:
+        """What errors call it."""
+        return f"split {self.role!r}"
 
     @abstractmethod
     def tickets(self, order: Order = None, start=0) -> tf.data.Dataset:

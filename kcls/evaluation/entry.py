@@ -1,4 +1,4 @@
-"""The evaluation of a run, or of any file that classifies, on one split."""
+"""The evaluation of anything that classifies, on a split of a recipe or on a folder of labelled images."""
 
 import csv
 from dataclasses import dataclass
@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from kcls.artifact import open_artifact
+from kcls.data.folder import open_labelled
 from kcls.data.opening import check_not_trained_on, open_data
+from kcls.data.source import Source
 from kcls.errors import KclsError, RecipeError
 from kcls.evaluation.metrics import confusion_matrix, per_class, summarize
 from kcls.evaluation.plots import plot_confusion
@@ -20,7 +22,7 @@ from kcls.run import Run, finished_run, is_run, run_around
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Numbers of one artifact on one split.
+    """Numbers of one artifact on one split or folder.
 
     Attributes:
         predictions: what they were made from.
@@ -29,6 +31,7 @@ class Evaluation:
         confusion: counts (C, C), row is the true class.
         folder: where the files were written; None if none were.
         run: the run that the artifact is, or lies in; None if it is none's.
+        origin: of the artifact's weights, see ``Classifier.origin``.
     """
 
     predictions: Predictions
@@ -37,47 +40,52 @@ class Evaluation:
     confusion: np.ndarray
     folder: Path | None
     run: Run | None
+    origin: str
 
 
 def evaluate(
     artifact: Run | str | Path | None = None,
-    split: str = "test",
+    split: str | None = None,
     *,
     recipe: Recipe | str | Path | None = None,
+    data: str | Path | None = None,
     out: str | Path | None = None,
     top_k: int = 5,
     batch_size: int = 128,
 ) -> Evaluation:
-    """Evaluates a finished run, a ``.keras`` file or an exported file, and writes the results.
+    """Evaluates a finished run, a ``.keras`` file, an exported file or pretrained weights, and writes the results.
 
     Of a run they go to ``evaluation/<split>/`` in its folder; of another file that lies in a run's folder, to
-    ``evaluation/<split>/<the file's name without suffix>/`` there. With ``recipe`` nothing is written but to ``out``.
+    ``evaluation/<split>/<the file's name without suffix>/`` there. With ``recipe`` or ``data`` nothing is written but
+    to ``out``.
 
     Every call reads the images and runs the model. Predictions that a run has kept are not taken for the answer:
     that images have changed shows only in their pixels, and to read these is most of the work.
 
     Args:
-        artifact: what to evaluate; None is the newest finished run.
-        split: ``train``, ``val`` or ``test`` of the recipe, without augmentation.
+        artifact: what to evaluate: whatever ``open_artifact`` takes; None is the newest finished run.
+        split: ``train``, ``val`` or ``test`` of the recipe, without augmentation; None is ``test``.
         recipe: says which images: a recipe, or its path. None is that of the run that the artifact is or lies in.
             The ``recipe.yaml`` of a run is one, too; it brings the check that nothing it was trained on has moved.
+        data: says which images, instead of a recipe: a folder ``<class>/<image>`` whose folders are called as classes
+            of the artifact or, of ImageNet's, as their synsets. It may have fewer classes than the artifact.
         out: a folder for the results, instead of the run's.
         top_k: the second accuracy to report; with no more than ``top_k`` classes it is 1.
         batch_size: images at once, for a model that takes more than one.
 
     Raises:
         KclsError: no such artifact, it is damaged, or is an unfinished run.
-        RecipeError: the recipe has no such split, or the artifact lies in no run and ``recipe`` is missing.
+        RecipeError: the recipe has no such split, the artifact lies in no run and neither ``recipe`` nor ``data``
+            says which images, or ``data`` and one of the others do.
         DataError: the data has other classes than the artifact, or not every image of the split was counted.
     """
     if top_k < 1 or batch_size < 1:
         raise RecipeError(f"top_k and batch_size must be 1 or more, not {top_k} and {batch_size}")
+    if data and (recipe or split):
+        raise RecipeError(f"data and {'recipe' if recipe else 'split'} exclude each other: both say which images")
     path, run = _find(artifact)
     classifier = open_artifact(path)
-    stated, trained = _data_of(path, run, recipe)
-    data = open_data(stated.data)
-    source = data.split(split)
-    check_not_trained_on(data, split, trained)
+    source, title = _images(path, run, classifier.class_names, split or "test", recipe, data)
     predictions = predict_split(classifier, source, batch_size=batch_size)
     if not np.isfinite(predictions.logits).all():
         raise KclsError("the model's answers are not all finite numbers: its weights are useless")
@@ -86,11 +94,12 @@ def evaluate(
         summarize(predictions, top_k),
         per_class(predictions),
         confusion_matrix(predictions),
-        folder=Path(out) if out else None if recipe or not run else _own_folder(run, path, split),
+        folder=Path(out) if out else None if recipe or data or not run else _own_folder(run, path, source.role),
         run=run,
+        origin=classifier.origin,
     )
     name = run.recipe.model.name if run and path == run.path else path.name
-    _write(evaluation, f"{name} on {stated.data.source}, {split}")
+    _write(evaluation, f"{name} on {title}")
     return evaluation
 
 
@@ -99,7 +108,26 @@ def _find(artifact: Run | str | Path | None) -> tuple[Path, Run | None]:
     if artifact is None or isinstance(artifact, Run) or is_run(artifact):
         run = finished_run(artifact)
         return run.path, run
-    return Path(artifact), run_around(artifact)
+    path = Path(artifact)
+    return path, run_around(path) if path.exists() else None  # a source lies nowhere
+
+
+def _images(
+    path: Path,
+    run: Run | None,
+    class_names: tuple[str, ...],
+    split: str,
+    recipe: Recipe | str | Path | None,
+    data: str | Path | None,
+) -> tuple[Source, str]:
+    """The images to measure on, and what the picture calls them."""
+    if data:
+        return open_labelled(data, class_names), str(data)
+    stated, trained = _data_of(path, run, recipe)
+    opened = open_data(stated.data)
+    source = opened.split(split)
+    check_not_trained_on(opened, split, trained)
+    return source, f"{stated.data.source}, {split}"
 
 
 def _data_of(path: Path, run: Run | None, recipe: Recipe | str | Path | None) -> tuple[Recipe, dict[str, str]]:
@@ -112,8 +140,9 @@ def _data_of(path: Path, run: Run | None, recipe: Recipe | str | Path | None) ->
     if run:
         return run.recipe, run.splits
     raise RecipeError(
-        f"{path} lies in no run, so nothing says on which images to measure it: name a recipe, "
-        "`--recipe recipe.yaml` or `--recipe RUN/recipe.yaml` (in Python, recipe=...)"
+        f"{path} lies in no run, so nothing says on which images to measure it: name a folder of labelled images, "
+        "`--data FOLDER`, or a recipe, `--recipe recipe.yaml` or `--recipe RUN/recipe.yaml` (in Python, data=... or "
+        "recipe=...)"
     )
 
 

@@ -11,13 +11,13 @@ def summarize(predictions: Predictions, top_k: int) -> dict[str, Any]:
     """The numbers of all images together.
 
     ``count``, ``loss`` (cross-entropy), ``top1``, ``top<k>``, ``macro_precision``, ``macro_recall``, ``macro_f1``;
-    all but count and loss are fractions 0..1.
+    all but count and loss are fractions 0..1. A mean over classes (``macro``) is over those that occur.
     """
     places = ranks(predictions)
     summary: dict[str, Any] = {"count": len(places), "loss": cross_entropy(predictions)}
     for k in sorted({1, top_k}):
         summary[f"top{k}"] = float((places < k).mean())
-    rows = per_class(predictions)
+    rows = [row for row in per_class(predictions) if row["count"]]
     for name in ("precision", "recall", "f1"):
         summary[f"macro_{name}"] = float(np.mean([row[name] for row in rows]))
     return summary

@@ -11,9 +11,14 @@ MOST_COUNTS = 25  # classes up to which each field shows its count
 
 
 def plot_confusion(confusion: np.ndarray, class_names: tuple[str, ...], title: str, path: Path) -> None:
-    """Draws a confusion matrix (rows: true class) to a PNG file; the colour is the share of the row."""
+    """Draws a confusion matrix (rows: true class) to a PNG file; the colour is the share of the row.
+
+    A class that neither occurs nor is answered is left out.
+    """
     from matplotlib.figure import Figure
 
+    (seen,) = np.nonzero(confusion.sum(0) + confusion.sum(1))
+    confusion, class_names = confusion[np.ix_(seen, seen)], tuple(class_names[i] for i in seen)
     classes = len(class_names)
     side = min(max(4.5, 0.42 * classes + 2), 16)
     figure = Figure(figsize=(side + 1, side), layout="constrained")

@@ -1,74 +1,74 @@
-"""The export of a run: write each file under a temporary name, try it, and only then put it in its place."""
+"""The export: write each file under a temporary name, try it, and only then put it in its place."""
 
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from kcls import labels
-from kcls.artifact import KerasClassifier, open_keras
-from kcls.data.opening import open_data
-from kcls.data.reading import reading
-from kcls.data.source import Data, Source
-from kcls.data.stream import examples
 from kcls.errors import KclsError, RecipeError, near
-from kcls.exporting.gate import compare, latency_ms, open_held_out, predict_held_out
+from kcls.exporting.gate import compare, latency_ms, predict_held_out
+from kcls.exporting.job import REPORT_NAME, Job, job_of_run, job_of_weights
 from kcls.files import replacing, write_json, write_text
 from kcls.formats import FORMATS, QUANTIZATIONS, QUANTIZED, FormatName, QuantizationName
-from kcls.predictions import Predictions
-from kcls.run import Run, finished_run
+from kcls.run import Run, finished_run, is_run
 from kcls.sections import ExportSection
 
 
 def export(
-    run: Run | str | Path | None = None,
+    artifact: Run | str | Path | None = None,
     formats: Sequence[FormatName] | None = None,
     *,
     quantize: QuantizationName | Sequence[QuantizationName] | None = None,
     max_drop: float | None = None,
     min_agreement: float | None = None,
+    calibration: str | Path | None = None,
+    out: str | Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Exports a finished run to ``export/`` in its folder; a file that fails its gate is not kept.
+    """Exports a finished run, a ``.keras`` file or pretrained weights; a file that fails its gate is not kept.
 
     Args:
-        run: the run; None is the newest finished one.
-        formats: names of ``kcls.formats.FORMATS``; None is what the recipe states.
+        artifact: the run, whose files go to ``export/`` in its folder, the file, or a source (see
+            ``kcls.load_model``); None is the newest finished run.
+        formats: names of ``kcls.formats.FORMATS``; None is what the run's recipe states.
         quantize: of TFLite: ``none``, ``float16``, ``dynamic`` or ``int8``, or several, a file each; None is what the
             recipe states.
         max_drop: top-1, a fraction, that a quantized file may lose; None is what the recipe states, else 0.01.
         min_agreement: share of the images for which it must give the model's answer; None is what the recipe
             states, else 0.9.
+        calibration: of anything but a run: a folder of images, with or without folders in it. Half of them, 256 at
+            most, set the ranges of int8; for the others, 2,000 at most, each file is compared with the model. They
+            have no labels, so ``max_drop`` is refused.
+        out: of anything but a run: where the files go; None is a folder with the model's name in the current one.
 
     Returns:
-        A report for each file: ``format``, ``path``, ``quantize``, ``size_bytes``, ``calibration_images`` where there
-        are some, what ``gate.compare`` found, and ``latency_ms`` (median of one image, one thread for TFLite). They
-        are written to ``export/report.json`` too.
+        A report for each file: ``format``, ``path``, ``quantize``, ``origin`` of weights of another library,
+        ``size_bytes``, ``calibration_images`` where there are some, what ``gate.compare`` found, and ``latency_ms``
+        (median of one image, one thread for TFLite). They are written to ``report.json`` beside the files, too.
 
     Raises:
-        RecipeError: no formats, or an unknown one.
-        KclsError: no such run, it is not finished, or the conversion failed.
+        RecipeError: no formats, or an unknown one; ``calibration`` is missing, or an option would have no effect.
+        KclsError: no such artifact, a run is not finished, ``out`` holds something else, or the conversion failed.
+        DataError: the images cannot be used.
         GateError: a file is not as good as the model.
     """
-    run = finished_run(run)
     asked = (quantize,) if isinstance(quantize, str) else tuple(quantize or ())
-    options = _options(run.recipe.export, tuple(formats or ()), asked, max_drop, min_agreement)
-    model = open_keras(run.model_file)
-    data = open_data(run.recipe.data)
-    split = open_held_out(data, run.splits)
-    job = _Job(run, options, model, data, split, predict_held_out(model, split))
-    write_text(job.folder / labels.FILE_NAME, labels.to_text(run.class_names))
-    reports = []
-    for name, each in _files(options.formats, asked or (options.quantize,)):
-        report = _export_file(job, name, each)
-        reports.append(report)
-        _add_report(job.folder / "report.json", report)
-    return reports
+    wishes = tuple(formats or ()), asked, max_drop, min_agreement
+    if artifact is None or isinstance(artifact, Run) or is_run(artifact):
+        if calibration or out:
+            raise RecipeError("calibration and out are not for a run: its recipe says which images, and it has a place")
+        run = finished_run(artifact)
+        job = job_of_run(run, _options(run.recipe.export, *wishes))
+    else:
+        if max_drop is not None:
+            raise RecipeError("max_drop has no effect on images without labels; min_agreement is the limit there")
+        job = job_of_weights(artifact, calibration, out, _options(None, *wishes))
+    return [
+        _export_file(job, name, each) for name, each in _files(job.options.formats, asked or (job.options.quantize,))
+    ]
 
 
 def _files(
@@ -80,35 +80,6 @@ def _files(
             yield from ((name, each) for each in dict.fromkeys(quantize))
         else:
             yield name, "none"
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What all files of an export share: the model and its answers for the held-out images are read once."""
-
-    run: Run
-    options: ExportSection
-    model: KerasClassifier
-    data: Data
-    held_out: Source
-    expected: Predictions
-
-    @property
-    def folder(self) -> Path:
-        """Where the files go."""
-        return self.run.path / "export"
-
-    @cached_property
-    def image(self):
-        """One of the held-out images, for the latency: encoded bytes."""
-        return next(iter(examples(self.held_out, lambda contents: contents)))[1]
-
-    @cached_property
-    def calibration(self) -> list[np.ndarray]:
-        """Training images as evaluation would see them, drawn with the run's seed: uint8 (S, S, 3) each."""
-        source, order = self.data.split("train"), (self.run.recipe.train.seed, 0)
-        squares = examples(source, self.model.view, order=order).take(self.options.calibration_images)
-        return reading(source, lambda: [square for _, square, _ in squares.as_numpy_iterator()], order)
 
 
 def _options(
@@ -126,7 +97,7 @@ def _options(
                 raise RecipeError(f"unknown {kind} {name!r}{near(name, known)}; known: {', '.join(known)}")
     if not formats:
         flags = " or ".join(format.flag for format in FORMATS.values())
-        raise RecipeError(f"the recipe has no export section: say what to write, {flags}")
+        raise RecipeError(f"no export section of a recipe says what to write: name it, {flags}")
     base = stated or ExportSection(formats=formats)  # type: ignore[arg-type]
     can_quantize = bool(set(QUANTIZED) & set(formats))
     if quantize and not can_quantize:
@@ -145,11 +116,14 @@ def _options(
     return base.model_copy(update={"formats": formats, **limits})
 
 
-def _export_file(job: _Job, name: FormatName, quantize: QuantizationName) -> dict[str, Any]:
-    """Writes one file, compares it with the model and returns its report."""
+def _export_file(job: Job, name: FormatName, quantize: QuantizationName) -> dict[str, Any]:
+    """Writes one file, compares it with the model, and writes and returns its report."""
     format, model, options = FORMATS[name], job.model, job.options
-    path = job.folder / format.name_of(job.run.recipe.model.name, quantize)
+    expected = job.expected  # first, so that images that cannot be read are told before the work
+    path = job.folder / format.name_of(model.model.name, quantize)
     report: dict[str, Any] = {"format": name, "path": str(path), "quantize": quantize}
+    if model.origin:
+        report["origin"] = model.origin
     chosen: dict[str, Any] = {}
     if format.quantizations:
         calibration = job.calibration if format.quantizations[quantize].calibrated else []
@@ -158,11 +132,14 @@ def _export_file(job: _Job, name: FormatName, quantize: QuantizationName) -> dic
         format.write(model.model, model.class_names, model.preprocess, temporary, **chosen)
         file = format.open(temporary, **format.alone)
         limits = None if quantize == "none" else (options.max_drop, options.min_agreement)
-        found = compare(predict_held_out(file, job.held_out), job.expected, job.held_out.role, limits)
+        found = compare(predict_held_out(file, job.held_out), expected, job.held_out.role, limits)
         report["size_bytes"] = _size(temporary)
     if chosen.get("calibration"):
         report["calibration_images"] = len(chosen["calibration"])
-    return {**report, **found, "latency_ms": latency_ms(file, job.image)}
+    report |= {**found, "latency_ms": latency_ms(file, job.image)}
+    write_text(job.folder / labels.FILE_NAME, labels.to_text(model.class_names))
+    _add_report(job.folder / REPORT_NAME, report)
+    return report
 
 
 @contextmanager

@@ -39,18 +39,18 @@ def compare(file: Predictions, model: Predictions, split: str, limits: tuple[flo
     Args:
         file: the answers of the file, which gives probabilities: its logits are their logarithms.
         model: those of the model for the same images.
-        split: the name of their split.
-        limits: of a quantized file: the top-1 that it may lose, and the share of the images for which it must give
-            the model's answer; None for a float file, which must give the model's own probabilities.
+        split: the name of their split or folder.
+        limits: of a quantized file: the top-1 that it may lose, if the images have labels, and the share of them for
+            which it must give the model's answer; None for a float file, which must give the model's probabilities.
 
     Returns:
-        ``split``, ``count``, ``top1_model``, ``top1``, ``agreement`` (share of equal answers) and ``max_difference``
-        (of a probability).
+        ``split``, ``count``, ``top1_model``, ``top1`` (both None without labels), ``agreement`` (share of equal
+        answers) and ``max_difference`` (of a probability).
 
     Raises:
         GateError: the file is worse than the limit allows.
     """
-    images = f"{len(file.labels)} {split} images"
+    images = f"{len(file.labels)} images of {split}"
     if not np.isfinite(file.logits).all() or not np.isfinite(model.logits).all():
         raise GateError(f"the file's or the model's probabilities are not all finite on {images}")
     report: dict[str, Any] = {
@@ -77,7 +77,7 @@ def _check_exact(report: dict[str, Any], images: str) -> None:
 
 
 def _check_limits(report: dict[str, Any], images: str, max_drop: float, min_agreement: float) -> None:
-    drop = report["top1_model"] - report["top1"]
+    drop = 0 if report["top1"] is None else report["top1_model"] - report["top1"]
     if drop > max_drop + 1e-9:
         raise GateError(
             f"the file's top-1 is {report['top1']:.4f}, the model's {report['top1_model']:.4f} on {images}: "

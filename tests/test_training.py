@@ -370,6 +370,19 @@ def test_a_checkpoint_is_whole_even_if_the_process_is_killed_while_it_is_written
 
 
 @pytest.mark.heavy
+def test_a_policy_of_the_script_does_not_reach_the_saved_model(tiny_recipe, tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        run = kcls.train(
+            load_recipe(tiny_recipe, ["train.epochs=1", "optimizer.warmup_epochs=0"]), out=tmp_path / "run"
+        )
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {layer.dtype_policy.name for layer in keras.models.load_model(run.model_file).layers} == {"float32"}
+
+
+@pytest.mark.heavy
 def test_float16_trains_with_a_scaled_loss_and_resumes(tiny_recipe, tmp_path, monkeypatch):
     recipe = load_recipe(tiny_recipe, ["train.precision=mixed_float16", "optimizer.lr=0.01"])
     with monkeypatch.context() as patch:

@@ -4,6 +4,8 @@ import json
 import logging
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -169,13 +171,9 @@ def _build(
 ) -> tuple[keras.Model, Pretrained | None]:
     """The network with all its variables, in the strategy's scope; and which weights it starts with."""
     keras.utils.set_random_seed(recipe.train.seed)
-    policy = keras.config.dtype_policy()
     with strategy.scope():
-        keras.config.set_dtype_policy(recipe.train.precision)
-        try:
+        with _precision(recipe.train.precision):
             network = build_network(recipe, num_classes)
-        finally:
-            keras.config.set_dtype_policy(policy)
         if pretrained:
             pretrained = fill_pretrained(network, pretrained, normalization=False)  # the recipe has mean and std
         if strategy.num_replicas_in_sync > 1:
@@ -183,6 +181,17 @@ def _build(
         speed_up(network)
         _set_norm_momentum(network, recipe.train.norm_momentum)
     return network, pretrained
+
+
+@contextmanager
+def _precision(policy: str) -> Iterator[None]:
+    """Layers that are made within the block have this policy, whatever the user's script has set."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _set_norm_momentum(network: keras.Model, momentum: float | None) -> None:
@@ -251,7 +260,8 @@ def _add_environment(training: Training) -> None:
 def _finish(training: Training) -> None:
     """Writes the model with the best weights: built anew, in float32, outside any strategy."""
     recipe, run = training.recipe, training.run
-    model = build_network(recipe, len(training.train.class_names))
+    with _precision("float32"):
+        model = build_network(recipe, len(training.train.class_names))
     network = training.network
     with training.strategy.scope():
         load_checkpoint(run.best_checkpoint, network.weights)

@@ -16,24 +16,32 @@ class Stage(Section):
     ``freeze`` is what stays as it is. ``backbone``: all but the head. Each image then goes through the network only
     ``views`` times, first as it is and then with random changes; the epochs take the views in turn, and compute
     nothing but the head. ``norms``: the factors, offsets and statistics of batch norms, which a small data set cannot
-    measure. ``lr`` replaces ``optimizer.lr``.
+    measure. ``lr`` replaces ``optimizer.lr``. ``quantize_aware`` trains the network as its int8 file will compute, see
+    ``kcls.quantize_aware``; the stages after it do so, too.
     """
 
     epochs: Count
     freeze: Frozen | None = None
     views: Count = 1
     lr: Positive | None = None
+    quantize_aware: bool = False
 
     def idle(self):
         """See ``Section.idle``."""
         return {} if self.freeze == "backbone" else _NO_VIEWS
 
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.quantize_aware and self.freeze == "backbone":
+            raise ValueError("quantize_aware trains all kernels, and freeze 'backbone' the head alone")
+        return self
+
 
 class TrainSection(Section):
     """How long, how many at once (over all replicas), how exact, on what. ``epochs`` passes over ``train``.
 
-    ``stages`` follow each other, each with its own ``epochs``, ``freeze``, ``views`` and ``lr``, see ``Stage``.
-    Without them, there is one, which has the ``epochs``, ``freeze`` and ``views`` of this section.
+    ``stages`` follow each other, each with its own ``epochs``, ``freeze``, ``views``, ``lr`` and ``quantize_aware``: see
+    ``Stage``. Without them there is one, with the ``epochs``, ``freeze``, ``views`` and ``quantize_aware`` given here.
     ``norm_momentum`` is the weight of the old statistics of batch norms, None is the network's own: EfficientNet's
     0.99 takes 500 steps to forget the images that pretrained weights were made with, 0.9 takes 50.
     """
@@ -41,6 +49,7 @@ class TrainSection(Section):
     epochs: Count | None = None
     freeze: Frozen | None = None
     views: Count = 1
+    quantize_aware: bool = False
     stages: Annotated[tuple[Stage, ...], Field(strict=False)] = ()
     batch_size: Count
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -55,7 +64,12 @@ class TrainSection(Section):
         if self.stages or self.epochs is None:
             return self.stages
         views = {"views": self.views} if self.freeze == "backbone" else {}
-        return (Stage(epochs=self.epochs, freeze=self.freeze, **views),)
+        return (Stage(epochs=self.epochs, freeze=self.freeze, quantize_aware=self.quantize_aware, **views),)
+
+    @property
+    def ends_quantize_aware(self) -> bool:
+        """Whether what is trained in the end is a quantization-aware network."""
+        return self.all_stages[-1].quantize_aware
 
     @property
     def total_epochs(self) -> int:
@@ -65,11 +79,14 @@ class TrainSection(Section):
     def idle(self):
         """See ``Section.idle``."""
         if self.stages:
-            return dict.fromkeys(("epochs", "freeze", "views"), "beside stages, which have their own")
+            return dict.fromkeys(("epochs", "freeze", "views", "quantize_aware"), "beside stages, which have their own")
         return {"stages": "if there are none"} | ({} if self.freeze == "backbone" else _NO_VIEWS)
 
     @model_validator(mode="after")
     def _consistent(self):
         if not self.all_stages:
             raise ValueError("epochs is missing, or stages")
+        aware = [stage.quantize_aware for stage in self.all_stages]
+        if aware != sorted(aware):
+            raise ValueError("stages: once one is quantize_aware, those after it are, too")
         return self

@@ -36,6 +36,7 @@ ALLOWED = {
     "pretrained": {"errors", "models", "weights", "run", "data"},
     "methods": {"models"},
     "training": {
+        "quantization",
         "methods",
         "train_section",
         "errors",

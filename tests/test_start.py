@@ -13,7 +13,7 @@ from kcls.models.initializers import small_normal
 from kcls.models.layers import ClassTokens, MaskTokens
 from kcls.models.positions import PositionEmbedding, RelativePositionBias
 from kcls.models.registry import get_variant
-from kcls.training.entry import build_network
+from kcls.training.network import build_network
 
 HALF = (0.5, 0.5, 0.5)
 IMAGENET_MEAN, BYTE = (0.485, 0.456, 0.406), (1 / 255, 1 / 255, 1 / 255)

@@ -3,8 +3,6 @@
 import json
 import re
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +23,32 @@ def save_checkpoint(path: Path, variables: list, meta: dict[str, Any]) -> None:
         np.savez(temporary, meta=np.array(json.dumps(meta)), **arrays)
 
 
-def read_meta(path: Path) -> dict[str, Any]:
-    """The ``meta`` of a checkpoint.
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The ``meta`` of a checkpoint, and its values by their keys.
 
     Raises:
         DamagedCheckpoint: the file cannot be read.
     """
-    with _opened(path) as file:
-        return json.loads(str(file["meta"]))
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        return json.loads(str(arrays.pop("meta"))), arrays
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DamagedCheckpoint(f"checkpoint {path} is damaged ({error})") from None
+
+
+def restore(arrays: dict[str, np.ndarray], variables: list, path: Path) -> None:
+    """Puts the values that were read from ``path`` back into ``variables``.
+
+    Raises:
+        KclsError: they are of other variables.
+    """
+    wanted = {_key(i, v): v for i, v in enumerate(variables)}
+    if wanted.keys() != arrays.keys():
+        unknown = sorted(wanted.keys() ^ arrays.keys())
+        raise KclsError(f"checkpoint {path} is of another model: {', '.join(unknown[:4])} do not match")
+    for name, variable in wanted.items():
+        variable.assign(arrays[name])
 
 
 def load_checkpoint(path: Path, variables: list) -> dict[str, Any]:
@@ -42,25 +58,9 @@ def load_checkpoint(path: Path, variables: list) -> dict[str, Any]:
         DamagedCheckpoint: the file cannot be read.
         KclsError: it was written for other variables.
     """
-    with _opened(path) as file:
-        arrays = {name: file[name] for name in file.files}
-        meta = json.loads(str(arrays.pop("meta")))
-    wanted = {_key(i, v): v for i, v in enumerate(variables)}
-    if wanted.keys() != arrays.keys():
-        unknown = sorted(wanted.keys() ^ arrays.keys())
-        raise KclsError(f"checkpoint {path} is of another model: {', '.join(unknown[:4])} do not match")
-    for name, variable in wanted.items():
-        variable.assign(arrays[name])
+    meta, arrays = read_checkpoint(path)
+    restore(arrays, variables, path)
     return meta
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with np.load(path) as file:
-            yield file
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DamagedCheckpoint(f"checkpoint {path} is damaged ({error})") from None
 
 
 def _key(position: int, variable) -> str:

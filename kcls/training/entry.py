@@ -4,8 +4,6 @@ import json
 import logging
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,16 +18,16 @@ from kcls.data.source import Source
 from kcls.data.stream import steps_per_epoch
 from kcls.errors import RecipeError
 from kcls.files import remove_leftovers, replacing, write_json
-from kcls.models import create_model
 from kcls.models.registry import get_variant
-from kcls.pretrained import fill_pretrained, find_pretrained
+from kcls.pretrained import find_pretrained
+from kcls.quantization import quantize_aware
 from kcls.recipe import Recipe, changed_keys, load_recipe
 from kcls.run import Run, create_run, open_run, resumable_run
-from kcls.training.checkpoint import DamagedCheckpoint, load_checkpoint, read_meta
+from kcls.training.checkpoint import DamagedCheckpoint, load_checkpoint, read_checkpoint, restore
 from kcls.training.curves import plot_curves
-from kcls.training.distribution import check_batch_size, make_strategy, synchronize_batch_norm
-from kcls.training.fast_layers import speed_up
+from kcls.training.distribution import check_batch_size, make_strategy
 from kcls.training.loop import run_epochs
+from kcls.training.network import build_network, copy_weights, make_network, precision
 from kcls.training.stages import begin_stage
 from kcls.training.state import Training
 from kcls.weights.source import Pretrained
@@ -82,7 +80,7 @@ def train(
     check_batch_size(recipe.train.batch_size, strategy.num_replicas_in_sync)
     train_split, val_split = _open_splits(recipe, run, download)
     steps = steps_per_epoch(train_split, recipe.train.batch_size)
-    network, pretrained = _build(recipe, strategy, len(train_split.class_names), pretrained)
+    network, pretrained = make_network(recipe, strategy, len(train_split.class_names), pretrained)
 
     run = run or create_run(recipe, name or recipe.model.name, train_split.class_names, out, force)
     training = Training(recipe, run, strategy, network, train_split, val_split, steps, pretrained=pretrained)
@@ -122,20 +120,6 @@ def _refuse_pretraining(name: str) -> None:
         )
 
 
-def build_network(recipe: Recipe, num_classes: int) -> keras.Model:
-    """The recipe's network with random weights."""
-    image = recipe.image
-    return create_model(
-        recipe.model.name,
-        num_classes=num_classes,
-        image_size=image.size,
-        drop_rate=recipe.model.drop_rate,
-        mean=image.mean,
-        std=image.std,
-        **recipe.model.options,
-    )
-
-
 def _with_image(recipe: Recipe) -> tuple[Recipe, Pretrained | None]:
     """The recipe, its image section as its weights and then its network want it; and the weights it starts with."""
     pretrained = None
@@ -166,42 +150,6 @@ def _resumed_recipe(run: Run, given: Recipe | None) -> Recipe:
     return recipe
 
 
-def _build(
-    recipe: Recipe, strategy: tf.distribute.Strategy, num_classes: int, pretrained: Pretrained | None
-) -> tuple[keras.Model, Pretrained | None]:
-    """The network with all its variables, in the strategy's scope; and which weights it starts with."""
-    keras.utils.set_random_seed(recipe.train.seed)
-    with strategy.scope():
-        with _precision(recipe.train.precision):
-            network = build_network(recipe, num_classes)
-        if pretrained:
-            pretrained = fill_pretrained(network, pretrained, normalization=False)  # the recipe has mean and std
-        if strategy.num_replicas_in_sync > 1:
-            synchronize_batch_norm(network)
-        speed_up(network)
-        _set_norm_momentum(network, recipe.train.norm_momentum)
-    return network, pretrained
-
-
-@contextmanager
-def _precision(policy: str) -> Iterator[None]:
-    """Layers that are made within the block have this policy, whatever the user's script has set."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def _set_norm_momentum(network: keras.Model, momentum: float | None) -> None:
-    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    if momentum is not None and not norms:
-        raise RecipeError(f"train.norm_momentum has no effect: {network.name} has no batch norms")
-    for norm in norms:
-        norm.momentum = norm.momentum if momentum is None else momentum
-
-
 def _write_start(training: Training) -> None:
     """What is known before the first step."""
     run = training.run
@@ -226,12 +174,12 @@ def _restore(training: Training) -> None:
 
 def _restore_from(file: Path, training: Training) -> None:
     """Reads a checkpoint into the stage of its last step."""
-    meta = read_meta(file)
+    meta, arrays = read_checkpoint(file)
     training.step = meta["step"] - 1
     begin_stage(training, training.stage_number)
     training.step, training.best = meta["step"], meta["best"]
     with training.strategy.scope():
-        load_checkpoint(file, training.variables)
+        restore(arrays, training.variables, file)
     done = training.step // training.steps
     training.run.write_history([row for row in training.run.history() if row["epoch"] <= done])
 
@@ -260,14 +208,13 @@ def _add_environment(training: Training) -> None:
 def _finish(training: Training) -> None:
     """Writes the model with the best weights: built anew, in float32, outside any strategy."""
     recipe, run = training.recipe, training.run
-    with _precision("float32"):
+    with precision("float32"):
         model = build_network(recipe, len(training.train.class_names))
-    network = training.network
+        if recipe.train.ends_quantize_aware:
+            model = quantize_aware(model)
     with training.strategy.scope():
-        load_checkpoint(run.best_checkpoint, network.weights)
-    trained = {weight.path: weight for weight in network.weights}
-    for weight in model.weights:
-        weight.assign(trained[weight.path].numpy())
+        load_checkpoint(run.best_checkpoint, training.network.weights)
+    copy_weights(training.network, model)
     plot_curves(run.history(), training.stage.method.watched, run.path / "curves.png")
     with replacing(run.model_file) as temporary:
         model.save(temporary)

@@ -5,8 +5,10 @@ import tensorflow as tf
 
 from kcls.errors import RecipeError
 from kcls.methods import Method, has_auxiliary_heads, make_method
+from kcls.quantization import is_quantization_aware
 from kcls.recipe import Recipe
 from kcls.train_section import Frozen
+from kcls.training.network import make_quantization_aware
 from kcls.training.objective import CrossEntropy, make_metrics
 from kcls.training.optimizer import make_optimizer, make_schedule
 from kcls.training.state import RunningStage, Training
@@ -20,6 +22,9 @@ def begin_stage(training: Training, number: int) -> None:
     """
     recipe, stages = training.recipe, training.recipe.train.all_stages
     options = stages[number]
+    if options.quantize_aware and not is_quantization_aware(training.network):
+        training.network = make_quantization_aware(training.network, recipe, training.strategy)
+        training.best = None  # of a network that is not rounded
     with training.strategy.scope():
         freeze(training.network, options.freeze)
         method = _head(training) if options.freeze == "backbone" else _make_method(recipe, training.network)

@@ -64,9 +64,11 @@ ALLOWED = {
         "predictions",
         "weights",
     },
+    "shipped": {"errors"},
     "starter": {"errors", "yaml_lines", "data"},
     "cli": {
         "starter",
+        "shipped",
         "files",
         "errors",
         "formats",

@@ -50,7 +50,7 @@ ALLOWED = {
         "weights",
         "__version__",
     },
-    "evaluation": {"errors", "backend", "files", "recipe", "run", "data", "artifact", "predictions"},
+    "evaluation": {"errors", "labels", "backend", "files", "recipe", "run", "data", "artifact", "predictions"},
     "exporting": {
         "errors",
         "labels",

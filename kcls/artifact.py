@@ -176,7 +176,7 @@ class TFLiteClassifier(SquareClassifier):
             raise KclsError(f"cannot read {path}: {error.strerror}") from None
         if contents[4:8] != b"TFL3":
             raise KclsError(f"{path} is not a TFLite model")
-        self.class_names, self.preprocess = read_config(path)
+        self.class_names, self.preprocess = config = read_config(path)
         try:
             with quiet_stderr():
                 self.interpreter = Interpreter(model_content=contents, num_threads=threads or os.cpu_count())
@@ -185,6 +185,9 @@ class TFLiteClassifier(SquareClassifier):
             raise KclsError(f"{path} is damaged: {error}") from None
         self.input = self.interpreter.get_input_details()[0]
         self.output = self.interpreter.get_output_details()[0]
+        _check_shapes(path, tuple(self.input["shape"][1:]), tuple(self.output["shape"][1:]), *config)
+        if self.input["dtype"] != np.uint8:
+            raise KclsError(f"{path} takes {self.input['dtype'].__name__}, not bytes: it was not made by kcls")
         if self.output["dtype"] == np.uint8:
             self.least_probability = self.output["quantization"][0] / 2 / len(self.class_names)
 
@@ -202,6 +205,18 @@ class TFLiteClassifier(SquareClassifier):
         return values
 
 
+def _check_shapes(
+    file: Path, takes: tuple[int, ...], gives: tuple[int, ...], class_names: tuple[str, ...], preprocess: Preprocess
+) -> None:
+    """Raises a KclsError if a model and what lies beside it in its file are of different sizes."""
+    size, classes = preprocess.image_size, len(class_names)
+    if takes != (size, size, 3) or gives != (classes,):
+        raise KclsError(
+            f"{file} contradicts itself: its model takes {takes} and gives {gives}, "
+            f"but its labels and preprocessing are of {size} px and {classes} classes"
+        )
+
+
 def open_keras(file: Path) -> KerasClassifier:
     """The finished model of a run: a ``.keras`` file with its class names and preprocessing inside.
 
@@ -212,7 +227,9 @@ def open_keras(file: Path) -> KerasClassifier:
     require_tensorflow()
     from kcls.weights.own import open_model
 
-    return KerasClassifier(open_model(file), class_names, preprocess)
+    model = open_model(file)
+    _check_shapes(file, model.input_shape[1:], model.output_shape[1:], class_names, preprocess)
+    return KerasClassifier(model, class_names, preprocess)
 
 
 def open_source(source: str) -> KerasClassifier:

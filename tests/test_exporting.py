@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 import zipfile
 from pathlib import Path
 from typing import get_args
@@ -265,6 +266,41 @@ def test_an_artifact_that_is_not_a_model_is_refused(exported, tmp_path):
     (tmp_path / "alone.keras").touch()
     with pytest.raises(KclsError, match=r"alone\.keras holds no labels and preprocessing"):
         open_artifact(tmp_path / "alone.keras")
+
+
+SQUARE = '{"preprocess": {"image_size": %s, "fit": "%s", "crop_fraction": %s, "interpolation": "%s"}}'
+
+
+@pytest.mark.parametrize("kind", ["tflite", "keras"])
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "labels.txt",
+            "yes\nno\n",
+            "contradicts itself: its model takes .* but .* of 8 px and 2 classes",
+        ),
+        ("labels.txt", "x" * 9_000_000, "holds no labels and preprocessing"),
+        ("kcls.json", SQUARE % (16, "crop", 1, "bilinear"), "contradicts itself: .* of 16 px and 10 classes"),
+        ("kcls.json", SQUARE % (-1, "crop", 1, "bilinear"), "image_size is -1"),
+        ("kcls.json", SQUARE % ("true", "crop", 1, "bilinear"), "image_size is True"),
+        ("kcls.json", SQUARE % (100_000, "crop", 1, "bilinear"), "image_size is 100000"),
+        ("kcls.json", SQUARE % (8, "round", 1, "bilinear"), "fit is 'round'"),
+        ("kcls.json", SQUARE % (8, "crop", 0, "bilinear"), "crop_fraction is 0"),
+        ("kcls.json", SQUARE % (8, "crop", 1, "nearest"), "interpolation is 'nearest'"),
+        ("kcls.json", '{"preprocess": {"image_size": 8, "colour": 1}}', "holds no labels and preprocessing"),
+        ("kcls.json", '{"a": ' * 100_000, "holds no labels and preprocessing"),
+        ("kcls.json", "[]", "holds no labels and preprocessing"),
+    ],
+)
+def test_an_artifact_that_lies_about_itself_is_refused(exported, trained, tmp_path, kind, name, text, message):
+    path = tmp_path / f"liar.{kind}"
+    shutil.copy(exported["tflite", "none"]["path"] if kind == "tflite" else trained.model_file, path)
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        warnings.simplefilter("ignore")  # the name is there twice: the last one counts
+        archive.writestr(name, text)
+    with pytest.raises(KclsError, match=message):
+        open_artifact(path)
 
 
 def test_a_keras_file_carries_its_class_names_anywhere(trained, tmp_path):

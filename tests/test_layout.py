@@ -51,7 +51,7 @@ ALLOWED = {
         "weights",
         "__version__",
     },
-    "evaluation": {"errors", "backend", "files", "recipe", "run", "data", "artifact", "predictions"},
+    "evaluation": {"errors", "labels", "backend", "files", "recipe", "run", "data", "artifact", "predictions"},
     "exporting": {
         "errors",
         "labels",
@@ -65,9 +65,11 @@ ALLOWED = {
         "predictions",
         "weights",
     },
+    "shipped": {"errors"},
     "starter": {"errors", "yaml_lines", "data"},
     "cli": {
         "starter",
+        "shipped",
         "files",
         "errors",
         "formats",

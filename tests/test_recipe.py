@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from pydantic import ValidationError
 
 from kcls.errors import RecipeError
@@ -638,3 +639,22 @@ def test_splits_that_share_images_with_the_training_are_refused(tmp_path, train,
             load_recipe(path, overrides)
     else:
         load_recipe(path, overrides)
+
+
+# --- the recipes that kcls brings ---
+
+
+def test_the_recipes_that_kcls_brings_are_listed_printed_and_trained_by_name(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    listed = cli("recipes")
+    assert listed.code == 0 and "digits\n    ResNet-20 on" in listed.out and "images\n" in listed.out
+    assert cli("recipes", "digits").out == (ROOT / "recipes" / "digits.yaml").read_text()
+    trained = cli("train", "digits", "--set", "model.name=resnet2O")  # it was found, and its mistake is told
+    assert trained.code == 2 and "unknown model 'resnet2O'" in trained.err
+    Path("digits").write_text("model: 3")  # a file of that name wins
+    assert "digits:1: model:" in cli("train", "digits").err
+
+
+def test_a_misspelt_recipe_gets_the_nearest_name(cli):
+    outcome = cli("recipes", "digit")
+    assert outcome.code == 2 and "no recipe 'digit'; did you mean 'digits'?" in outcome.err

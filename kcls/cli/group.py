@@ -15,6 +15,7 @@ from kcls.cli.export import export
 from kcls.cli.init import init
 from kcls.cli.models import models
 from kcls.cli.predict import predict
+from kcls.cli.recipes import recipes
 from kcls.cli.train import train
 from kcls.errors import KclsError
 
@@ -33,7 +34,7 @@ def cli(state: dict[str, Any] | None, debug: bool) -> None:
         state["debug"] |= debug
 
 
-for command in (init, train, evaluate, predict, export, models):
+for command in (init, train, evaluate, predict, export, models, recipes):
     cli.add_command(command)
 
 

@@ -26,13 +26,12 @@ if TYPE_CHECKING:
 @click.option("--download", is_flag=True, help="Allow the download of a TensorFlow data set.")
 @as_json
 def train(recipe, overrides, flip, out, resume, force, download, json_) -> None:
-    """Train RECIPE; then evaluate it on its test split and export it as the recipe says.
+    """Train RECIPE, a file or the name of one that kcls brings; then evaluate and export it as it says.
 
     Of a FOLDER of images, kcls chooses the recipe and prints it; `kcls init` writes it without training. Such a run
     starts from ImageNet weights and ends with an int8 .tflite file.
     """
     from kcls.catalogue import check_model
-    from kcls.recipe import load_recipe
 
     if not recipe and not resume:
         raise click.UsageError("Name a recipe or a folder of images, or --resume.")
@@ -48,7 +47,7 @@ def train(recipe, overrides, flip, out, resume, force, download, json_) -> None:
     elif flip is not None:
         raise click.UsageError("--flip and --no-flip are for a folder of images; a recipe has augment.flip.")
     else:
-        parsed = load_recipe(recipe, overrides) if recipe else None
+        parsed = _read(recipe, overrides) if recipe else None
     if parsed:  # a mistake is told before TensorFlow starts
         check_model(parsed.model.name, parsed.model.options)
         if parsed.model.pretrained:
@@ -99,6 +98,16 @@ def _recipe_for(folder: str, flip: bool | None, overrides: tuple[str, ...]) -> "
     parsed = read_recipe(starter.recipe, f"the recipe for {folder}", Path.cwd(), overrides)
     click.echo("\n".join([*starter.found, "", starter.recipe]), err=True)
     return parsed
+
+
+def _read(recipe: str, overrides: tuple[str, ...]) -> "Recipe":
+    """A recipe's file, or the recipe of that name that kcls brings; a file wins."""
+    from kcls.recipe import load_recipe, read_recipe
+    from kcls.shipped import list_recipes, recipe_text
+
+    if os.path.exists(recipe) or recipe not in list_recipes():
+        return load_recipe(recipe, overrides)
+    return read_recipe(recipe_text(recipe), f"kcls's recipe {recipe}", Path.cwd() / "recipes", overrides)
 
 
 def _run_name(recipe: str) -> str:

@@ -10,9 +10,10 @@ from typing import IO
 
 from kcls import labels
 from kcls.data.preprocess import Preprocess
-from kcls.errors import KclsError
+from kcls.errors import KclsError, RecipeError
 
 CONFIG_NAME = "kcls.json"
+MOST_BYTES = 8 * 2**20  # of a text: the names of 100,000 classes take less
 
 
 def config_files(class_names: tuple[str, ...], preprocess: Preprocess) -> dict[str, str]:
@@ -30,14 +31,34 @@ def add_config(file: Path | IO[bytes], class_names: tuple[str, ...], preprocess:
 
 
 def read_config(file: Path) -> tuple[tuple[str, ...], Preprocess]:
-    """The class names and the preprocessing inside a model file.
+    """The class names and the preprocessing inside a model file, which may come from anywhere.
 
     Raises:
-        KclsError: it holds none.
+        KclsError: it holds none, or what it holds makes no sense.
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            class_names = labels.from_text(archive.read(labels.FILE_NAME).decode())
-            return class_names, Preprocess(**json.loads(archive.read(CONFIG_NAME))["preprocess"])
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError):
-        raise KclsError(f"{file} holds no labels and preprocessing: it was not made by kcls, or is damaged") from None
+            class_names = labels.from_text(_read(archive, labels.FILE_NAME))
+            return class_names, Preprocess.from_dict(json.loads(_read(archive, CONFIG_NAME))["preprocess"])
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        TypeError,
+        ValueError,
+        NotImplementedError,
+        RecursionError,
+        RuntimeError,
+    ) as e:
+        reason = f" ({e})" if isinstance(e, RecipeError) else ""
+        raise KclsError(
+            f"{file} holds no labels and preprocessing: it was not made by kcls, or is damaged{reason}"
+        ) from None
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> str:
+    """A text in an archive, whose header may lie about its length."""
+    with archive.open(name) as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{name} is larger than {MOST_BYTES} bytes")
+    return content.decode()

@@ -55,14 +55,21 @@ class WholeFolder(FolderSource):
         return self.role
 
 
-def open_labelled(root: str | Path, class_names: tuple[str, ...]) -> WholeFolder:
+def open_labelled(root: str | Path, class_names: tuple[str, ...], *, loose: bool = False) -> WholeFolder:
     """The images of a folder, with the labels of an artifact of these classes: see ``Folder.labelled``.
+
+    Args:
+        root: the folder.
+        class_names: of the artifact.
+        loose: whether the images may lie in the folder itself, without labels.
 
     Raises:
         DataError: there is no such folder, or its folders are not called as classes.
     """
     folder = Folder(root)
-    return WholeFolder(folder.root, folder.root, folder.labelled(class_names))
+    free = loose and folder.loose
+    files = unlabelled(folder.images, class_names) if free else folder.labelled(class_names)
+    return WholeFolder(folder.root, folder.root, files)
 
 
 def open_halves(root: str | Path, class_names: tuple[str, ...], most: int) -> tuple[WholeFolder, WholeFolder]:

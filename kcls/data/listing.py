@@ -98,7 +98,9 @@ class Folder:
 
     def _check_known(self, folders: list[str], known: Mapping[str, int]) -> None:
         if not folders:
-            raise DataError(f"{self.root} holds no folder; each image lies in one that is called as its class")
+            raise DataError(
+                f"{self.root} holds no folder; each image lies in one that is called as its class, or has --label-sets"
+            )
         unknown = [os.path.basename(folder) for folder in folders if os.path.basename(folder) not in known]
         if unknown and (nested := self.split_names):
             raise DataError(
@@ -109,6 +111,11 @@ class Folder:
             shown = ", ".join(f"{name!r}{near(name, known)}" for name in unknown[:MOST_NAMED])
             more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
             raise DataError(f"folders in {self.root} that are not called as a class of the model: {shown}{more}")
+
+    @property
+    def loose(self) -> bool:
+        """Whether it holds images and no folder."""
+        return bool(self._read(self.root)[2]) and not self._folders(self.root)
 
     @property
     def images(self) -> list[str]:

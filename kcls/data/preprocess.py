@@ -18,6 +18,7 @@ from kcls.errors import RecipeError
 if TYPE_CHECKING:
     from kcls.sections import ImageSection
 
+MOST_PIXELS = 4096  # of a side of the square
 PAD_VALUE = 128  # the grey around an image of fit "pad": 0 after the default normalisation
 
 
@@ -42,8 +43,27 @@ class Preprocess:
         return cls(image.size, image.fit, image.crop_fraction, image.interpolation)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields in plain types, for an artifact; ``Preprocess(**fields)`` reads them back."""
+        """The fields in plain types, for an artifact; ``from_dict`` reads them back."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Preprocess":
+        """What ``to_dict`` gave.
+
+        Raises:
+            RecipeError: a value makes no sense; the message names it.
+        """
+        made = cls(**fields)
+        fine = {
+            "image_size": type(made.image_size) is int and 1 <= made.image_size <= MOST_PIXELS,
+            "fit": made.fit in ("crop", "pad", "stretch"),
+            "crop_fraction": isinstance(made.crop_fraction, int | float) and 0 < made.crop_fraction <= 1,
+            "interpolation": made.interpolation in ("bilinear", "bicubic"),
+        }
+        for name, is_fine in fine.items():
+            if not is_fine:
+                raise RecipeError(f"{name} is {fields.get(name)!r}")
+        return made
 
     def region(self, height, width, minimum=min, maximum=max, rounded=round):
         """Which part of an image goes where: (top, left, height, width) in the image, (height, width) in the square.

@@ -12,6 +12,7 @@ from kcls.data.folder import open_labelled
 from kcls.data.opening import check_not_trained_on, open_data
 from kcls.data.source import Source
 from kcls.errors import KclsError, RecipeError
+from kcls.evaluation.label_sets import LabelSets, read_label_sets, summarize_sets
 from kcls.evaluation.metrics import confusion_matrix, per_class, summarize
 from kcls.evaluation.plots import plot_confusion
 from kcls.files import replacing, write_json
@@ -26,9 +27,9 @@ class Evaluation:
 
     Attributes:
         predictions: what they were made from.
-        summary: of all images, see ``metrics.summarize``.
-        per_class: ``class``, ``count``, ``precision``, ``recall``, ``f1`` of each class.
-        confusion: counts (C, C), row is the true class.
+        summary: of all images, see ``metrics.summarize``; with label sets also ``label_sets.summarize_sets``.
+        per_class: ``class``, ``count``, ``precision``, ``recall``, ``f1`` of each class; empty without labels.
+        confusion: counts (C, C), row is the true class; None without labels.
         folder: where the files were written; None if none were.
         run: the run that the artifact is, or lies in; None if it is none's.
         origin: of the artifact's weights, see ``Classifier.origin``.
@@ -37,7 +38,7 @@ class Evaluation:
     predictions: Predictions
     summary: dict[str, Any]
     per_class: list[dict[str, Any]]
-    confusion: np.ndarray
+    confusion: np.ndarray | None
     folder: Path | None
     run: Run | None
     origin: str
@@ -49,6 +50,7 @@ def evaluate(
     *,
     recipe: Recipe | str | Path | None = None,
     data: str | Path | None = None,
+    label_sets: str | Path | None = None,
     out: str | Path | None = None,
     top_k: int = 5,
     batch_size: int = 128,
@@ -69,6 +71,8 @@ def evaluate(
             The ``recipe.yaml`` of a run is one, too; it brings the check that nothing it was trained on has moved.
         data: says which images, instead of a recipe: a folder ``<class>/<image>`` whose folders are called as classes
             of the artifact or, of ImageNet's, as their synsets. It may have fewer classes than the artifact.
+        label_sets: a JSON file with several right classes for an image, see ``label_sets.read_label_sets``. The images
+            of ``data`` may then lie in it without folders; only their sets are known then.
         out: a folder for the results, instead of the run's.
         top_k: the second accuracy to report; with no more than ``top_k`` classes it is 1.
         batch_size: images at once, for a model that takes more than one.
@@ -85,19 +89,15 @@ def evaluate(
         raise RecipeError(f"data and {'recipe' if recipe else 'split'} exclude each other: both say which images")
     path, run = _find(artifact)
     classifier = open_artifact(path)
-    source, title = _images(path, run, classifier.class_names, split or "test", recipe, data)
+    source: Source
+    if data:
+        source, title = open_labelled(data, classifier.class_names, loose=bool(label_sets)), str(data)
+    else:
+        source, title = _open_split(split or "test", *_data_of(path, run, recipe))
+    sets = read_label_sets(label_sets, source.names, source.class_names) if label_sets else None
     predictions = predict_split(classifier, source, batch_size=batch_size)
-    if not np.isfinite(predictions.logits).all():
-        raise KclsError("the model's answers are not all finite numbers: its weights are useless")
-    evaluation = Evaluation(
-        predictions,
-        summarize(predictions, top_k),
-        per_class(predictions),
-        confusion_matrix(predictions),
-        folder=Path(out) if out else None if recipe or data or not run else _own_folder(run, path, source.role),
-        run=run,
-        origin=classifier.origin,
-    )
+    folder = Path(out) if out else None if recipe or data or not run else _own_folder(run, path, source.role)
+    evaluation = _measure(predictions, sets, top_k, folder=folder, run=run, origin=classifier.origin)
     name = run.recipe.model.name if run and path == run.path else path.name
     _write(evaluation, f"{name} on {title}")
     return evaluation
@@ -110,24 +110,6 @@ def _find(artifact: Run | str | Path | None) -> tuple[Path, Run | None]:
         return run.path, run
     path = Path(artifact)
     return path, run_around(path) if path.exists() else None  # a source lies nowhere
-
-
-def _images(
-    path: Path,
-    run: Run | None,
-    class_names: tuple[str, ...],
-    split: str,
-    recipe: Recipe | str | Path | None,
-    data: str | Path | None,
-) -> tuple[Source, str]:
-    """The images to measure on, and what the picture calls them."""
-    if data:
-        return open_labelled(data, class_names), str(data)
-    stated, trained = _data_of(path, run, recipe)
-    opened = open_data(stated.data)
-    source = opened.split(split)
-    check_not_trained_on(opened, split, trained)
-    return source, f"{stated.data.source}, {split}"
 
 
 def _data_of(path: Path, run: Run | None, recipe: Recipe | str | Path | None) -> tuple[Recipe, dict[str, str]]:
@@ -146,6 +128,26 @@ def _data_of(path: Path, run: Run | None, recipe: Recipe | str | Path | None) ->
     )
 
 
+def _open_split(split: str, recipe: Recipe, trained: dict[str, str]) -> tuple[Source, str]:
+    """The images of a recipe's split, and what the picture calls them."""
+    data = open_data(recipe.data)
+    source = data.split(split)
+    check_not_trained_on(data, split, trained)
+    return source, f"{recipe.data.source}, {split}"
+
+
+def _measure(predictions: Predictions, sets: LabelSets | None, top_k: int, **about: Any) -> Evaluation:
+    """The numbers of predictions; ``about`` is the rest of the evaluation."""
+    if not np.isfinite(predictions.logits).all():
+        raise KclsError("the model's answers are not all finite numbers: its weights are useless")
+    summary = summarize(predictions, top_k)
+    if sets:
+        summary |= summarize_sets(predictions.answers, sets)
+    labelled = predictions.labelled
+    rows, confusion = (per_class(predictions), confusion_matrix(predictions)) if labelled else ([], None)
+    return Evaluation(predictions, summary, rows, confusion, **about)
+
+
 def _own_folder(run: Run, path: Path, split: str) -> Path:
     folder = run.path / "evaluation" / split
     is_the_run = path.absolute() in (run.path.absolute(), run.model_file.absolute())
@@ -158,6 +160,8 @@ def _write(evaluation: Evaluation, title: str) -> None:
         return
     evaluation.predictions.save(folder / FILE_NAME)
     write_json(folder / "metrics.json", {**summary, "per_class": evaluation.per_class})
+    if evaluation.confusion is None:
+        return
     _write_csv(folder / "per_class.csv", [list(evaluation.per_class[0]), *(r.values() for r in evaluation.per_class)])
     header = ["true \\ predicted", *class_names]
     counts = evaluation.confusion.tolist()

@@ -11,8 +11,11 @@ def summarize(predictions: Predictions, top_k: int) -> dict[str, Any]:
     """The numbers of all images together.
 
     ``count``, ``loss`` (cross-entropy), ``top1``, ``top<k>``, ``macro_precision``, ``macro_recall``, ``macro_f1``;
-    all but count and loss are fractions 0..1. A mean over classes (``macro``) is over those that occur.
+    all but count and loss are fractions 0..1. A mean over classes (``macro``) is over those that occur. Without labels
+    there is the count alone.
     """
+    if not predictions.labelled:
+        return {"count": len(predictions.names)}
     places = ranks(predictions)
     summary: dict[str, Any] = {"count": len(places), "loss": cross_entropy(predictions)}
     for k in sorted({1, top_k}):

@@ -243,9 +243,9 @@ class Recipe(Section):
         if late:
             raise ValueError(f"optimizer.milestones {late} would never be reached: {which} is {shortest}")
         self._check_frozen(stages)
-        quantized = self.export and set(QUANTIZED) & set(self.export.formats)
-        if self.train.ends_quantize_aware and quantized and self.export.quantize != "int8":
-            raise ValueError(f"export.quantize must be 'int8' after train.quantize_aware, not {self.export.quantize!r}")
+        if self.train.ends_quantize_aware and self.export and set(QUANTIZED) & set(self.export.formats):
+            if self.export.quantize != "int8":
+                raise ValueError(f"export.quantize is {self.export.quantize!r}, and train.quantize_aware is for 'int8'")
         if self.image.size and self.augment.crop_padding >= self.image.size:
             raise ValueError(
                 f"augment.crop_padding ({self.augment.crop_padding} px) must be below image.size ({self.image.size} px)"

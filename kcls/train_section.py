@@ -40,7 +40,7 @@ class Stage(Section):
 class TrainSection(Section):
     """How long, how many at once (over all replicas), how exact, on what. ``epochs`` passes over ``train``.
 
-    ``stages`` follow each other, each with its own ``epochs``, ``freeze``, ``views``, ``lr`` and ``quantize_aware``: see
+    ``stages`` follow each other, each with its own ``epochs``, ``freeze``, ``views``, ``lr``, ``quantize_aware``: see
     ``Stage``. Without them there is one, with the ``epochs``, ``freeze``, ``views`` and ``quantize_aware`` given here.
     ``norm_momentum`` is the weight of the old statistics of batch norms, None is the network's own: EfficientNet's
     0.99 takes 500 steps to forget the images that pretrained weights were made with, 0.9 takes 50.

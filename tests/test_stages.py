@@ -9,8 +9,9 @@ from conftest import TINY_RECIPE
 
 import kcls
 from kcls.errors import DataError, Interrupted, RecipeError
+from kcls.quantization import is_quantization_aware, unknown_ranges
 from kcls.recipe import load_recipe
-from kcls.training import entry, loop
+from kcls.training import entry, loop, stages
 from kcls.training.feed import make_feed
 from kcls.training.stages import begin_stage
 from kcls.training.state import Training
@@ -123,7 +124,11 @@ def longer(recipe):
     ],
 )
 def test_a_training_in_stages_resumes_with_the_same_bits(whole, tmp_path, monkeypatch, step):
-    run, _ = whole  # of four steps an epoch
+    stopped_and_resumed(whole[0], tmp_path, monkeypatch, step)  # of four steps an epoch
+
+
+def stopped_and_resumed(run, folder, monkeypatch, step):
+    """Trains the recipe of a run anew, stopped after a step and resumed, and compares."""
     with monkeypatch.context() as patch:
         shown = loop.TrainingDisplay.step
 
@@ -135,8 +140,8 @@ def test_a_training_in_stages_resumes_with_the_same_bits(whole, tmp_path, monkey
         patch.setattr(loop.TrainingDisplay, "step", interrupt)
         patch.setattr(loop, "UNREAD_STEPS", 0)
         with pytest.raises(Interrupted, match="--resume"):
-            kcls.train(run.recipe, out=tmp_path / "run")
-    resumed = kcls.train(resume=True, out=tmp_path / "run")
+            kcls.train(run.recipe, out=folder / "run")
+    resumed = kcls.train(resume=True, out=folder / "run")
     for key in ("epoch", "step", "loss", "val_loss", "val_top1", "lr", "best"):
         assert [row[key] for row in resumed.history()] == [row[key] for row in run.history()]
 
@@ -206,3 +211,83 @@ def test_what_cannot_be_frozen_is_refused(tiny_recipe, trained, changes, message
 
 def test_the_recipe_of_a_run_in_stages_is_a_recipe(whole):
     assert load_recipe(whole[0].recipe_file) == whole[0].recipe
+
+
+# --- quantization-aware stages ---
+
+AWARE = "{stages: [{epochs: 1}, {epochs: 2, lr: 0.01, quantize_aware: true}], batch_size: 64}"
+EXPORT = "{formats: [saved_model, tflite], quantize: int8, max_drop: 1, min_agreement: 0.8}"
+
+
+@pytest.fixture(scope="module")
+def aware(tmp_path_factory):
+    """A run whose last stage is quantization-aware."""
+    folder = tmp_path_factory.mktemp("aware")
+    (folder / "aware.yaml").write_text(TINY_RECIPE)
+    changes = [f"train={AWARE}", "optimizer.warmup_epochs=0.5", "model.drop_rate=0.3", f"export={EXPORT}"]
+    return kcls.train(load_recipe(folder / "aware.yaml", changes), out=folder / "run")
+
+
+def test_a_quantization_aware_run_gives_a_model_and_a_file_that_agree(aware):
+    model = keras.models.load_model(aware.model_file)
+    assert is_quantization_aware(model) and not unknown_ranges(model)
+    saved, file = kcls.export(aware)
+    assert saved["agreement"] == 1 and file["quantize"] == "int8" and "calibration_images" not in file
+    assert file["max_difference"] < 0.01  # 2.5 steps of 1 / 256; its answers differ more often, as it is hardly trained
+
+
+def test_the_best_epoch_is_one_of_the_quantization_aware_stage(aware):
+    assert max(row["epoch"] for row in aware.history() if row["best"]) > 1
+
+
+def test_the_quantization_aware_stage_begins_with_the_weights_of_the_one_before(aware, tmp_path, monkeypatch):
+    starts = []
+    make = stages.make_quantization_aware
+
+    def noted(network, *arguments):
+        made = make(network, *arguments)
+        starts.append((values(network), values(made)))
+        return made
+
+    monkeypatch.setattr(stages, "make_quantization_aware", noted)
+    kcls.train(aware.recipe, out=tmp_path / "run")
+    (before, after) = starts[0]
+    assert changed(before, after) == set() and before.keys() < after.keys()
+
+
+@pytest.mark.parametrize("step", [pytest.param(6, id="within"), pytest.param(3, id="before", marks=pytest.mark.heavy)])
+def test_a_quantization_aware_training_resumes_with_the_same_bits(aware, tmp_path, monkeypatch, step):
+    stopped_and_resumed(aware, tmp_path, monkeypatch, step)
+
+
+def test_another_process_and_another_training_use_a_quantization_aware_run(aware, python, tmp_path):
+    code = "import sys; from kcls.artifact import open_artifact; print(open_artifact(sys.argv[1]).class_names[9])"
+    done = python(code, aware.path)
+    assert done.stdout == "9\n", done.stderr
+    model = kcls.create_model("resnet20", num_classes=10, image_size=8, units=1, width=4)
+    assert kcls.load_pretrained(model, str(aware.path)).head == "loaded"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            ["train.quantize_aware=true", "export={formats: [tflite]}"],
+            "export.quantize is 'none', and train.quantize_aware is for 'int8'",
+        ),
+        (["train={stages: [{epochs: 3, quantize_aware: true}, {epochs: 3}], batch_size: 64}"], "once one is"),
+        (["P", "train.quantize_aware=true", "train.freeze=backbone"], "quantize_aware trains all kernels"),
+    ],
+)
+def test_a_quantization_aware_training_that_makes_no_sense_is_refused(tiny_recipe, trained, changes, message):
+    changes = [f"model.pretrained={trained.path}" if change == "P" else change for change in changes]
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(tiny_recipe, changes)
+
+
+def test_a_network_without_an_int8_form_is_refused_by_its_layer(tmp_path):
+    model = "{name: vit_tiny_16, options: {depth: 1, width: 8, num_heads: 2}}"
+    (tmp_path / "r.yaml").write_text(TINY_RECIPE.replace("{name: resnet20, options: {units: 1, width: 4}}", model))
+    recipe = load_recipe(tmp_path / "r.yaml", ["train.quantize_aware=true", "image.size=16"])
+    with pytest.raises(RecipeError, match="train.quantize_aware: vit_tiny_16 cannot be made quantization-aware"):
+        kcls.train(recipe, out=tmp_path / "run")

@@ -56,7 +56,7 @@ def run_epochs(training: Training) -> None:
         for number in range(training.stage_number, len(stages)):
             if training.running is None or training.running.number != number:
                 begin_stage(training, number)
-            if len(stages) > 1 or stages[number].freeze:
+            if len(stages) > 1 or stages[number].freeze or stages[number].quantize_aware:
                 display.say(_stage_line(training.stage, len(stages)))
             feed = make_feed(training, lambda: _look_between(training, stop))
             _run_stage(training, feed, display, board, stop)
@@ -131,6 +131,7 @@ def _stage_line(stage: RunningStage, count: int) -> str:
         "norms": "all but batch norms",
         None: "the whole network",
     }[stage.options.freeze]
+    what += ", as its int8 file computes" if stage.options.quantize_aware else ""
     return f"stage {stage.number + 1} of {count}: {what}; epochs {stage.first_epoch + 1} to {stage.end}"
 
 

@@ -19,7 +19,7 @@ def find(source: str, file: Path, name: str) -> Pretrained:
     """
     if file.suffix != ".keras":
         raise KclsError(f"{file} is neither a run nor a .keras file")
-    model = open_model(file)
+    model = _open_plain(file)
     if "normalize" not in [layer.name for layer in model.layers]:
         raise KclsError(f"{file} is not of a model of create_model: it has no normalisation inside")
     if model.name != name:
@@ -35,7 +35,7 @@ def fill(model: keras.Model, found: Pretrained) -> Pretrained:
     Raises:
         KclsError: they do not fit; the model is unchanged then.
     """
-    theirs = {weight.path: weight for weight in open_model(found.file).weights if is_weight(weight)}
+    theirs = {weight.path: weight for weight in _open_plain(found.file).weights if is_weight(weight)}
 
     def read(name, weight, layer):
         return keras.ops.convert_to_numpy(theirs[name])
@@ -44,12 +44,25 @@ def fill(model: keras.Model, found: Pretrained) -> Pretrained:
     return replace(found, head="loaded" if whole else "replaced")
 
 
+def _open_plain(file: Path) -> keras.Model:
+    """The model in a ``.keras`` file; of a quantization-aware one, the ordinary network with its weights."""
+    model = open_model(file)
+    if keras.backend.backend() == "tensorflow":
+        from kcls.quantization import is_quantization_aware, plain
+
+        return plain(model) if is_quantization_aware(model) else model
+    return model
+
+
 def open_model(file: Path) -> keras.Model:
     """The model in a ``.keras`` file.
 
     Raises:
         KclsError: it is damaged.
     """
+    if keras.backend.backend() == "tensorflow":
+        import kcls.quantization  # noqa: F401  its layers are then known to Keras
+
     try:
         return keras.models.load_model(file, compile=False)
     except Exception as error:  # Keras raises many kinds for a damaged file

@@ -67,6 +67,7 @@ def test_a_file_name_that_two_images_have_is_refused(tmp_path):
     with pytest.raises(DataError, match="names 1.png, and 2 images are called so: name them by their paths"):
         read(tmp_path, {"1.png": [0]}, names)
     assert read(tmp_path, {"a/1.png": [0], "b/1.png": [1]}, names) == [{0}, {1}]
+    assert read(tmp_path, {"1.png": [0], "b/1.png": [1]}, ("1.png", "b/1.png")) == [{0}, {1}]  # a path, too
 
 
 def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path):
@@ -91,6 +92,7 @@ def sets_for(artifact, folder, file):
 def test_an_evaluation_has_both_accuracies(trained, tmp_path):
     write_images(tmp_path / "digits" / "3", 5, (99, 99, 99), size=8)
     file = sets_for(trained, tmp_path / "digits", tmp_path / "sets.json")
+    write_images(tmp_path / "digits", 1, (9, 9, 9), size=8)  # beside the classes, as in a training of no class
     found = kcls.evaluate(trained, data=tmp_path / "digits", label_sets=file)
     plain = kcls.evaluate(trained, data=tmp_path / "digits").summary
     assert found.summary == {**plain, "real_top1": 0.75, "real_count": 4}

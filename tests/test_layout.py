@@ -35,6 +35,7 @@ ALLOWED = {
     "prediction": {"errors", "artifact", "data", "run"},
     "pretrained": {"errors", "models", "weights", "run", "data"},
     "methods": {"models"},
+    "quantization": {"errors", "backend"},
     "training": {
         "methods",
         "train_section",
@@ -62,6 +63,7 @@ ALLOWED = {
         "data",
         "artifact",
         "predictions",
+        "quantization",
     },
     "starter": {"errors", "yaml_lines", "data"},
     "cli": {

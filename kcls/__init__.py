@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kcls.prediction import predict
     from kcls.predictions import Predictions
     from kcls.pretrained import load_model, load_pretrained
+    from kcls.quantization import quantize_aware
     from kcls.recipe import Recipe, RecipeError, load_recipe
     from kcls.run import Run, newest_run
     from kcls.training import train
@@ -37,6 +38,7 @@ _HOMES = {
     "predict": "kcls.prediction",
     "Predictions": "kcls.predictions",
     "export": "kcls.exporting",
+    "quantize_aware": "kcls.quantization",
     "Classifier": "kcls.artifact",
     "open_artifact": "kcls.artifact",
 }
@@ -58,6 +60,7 @@ __all__ = [
     "newest_run",
     "open_artifact",
     "predict",
+    "quantize_aware",
     "train",
 ]
 

@@ -15,6 +15,7 @@ from kcls.data.archive import add_config
 from kcls.data.preprocess import Preprocess
 from kcls.errors import KclsError
 from kcls.exporting.metadata import add_metadata, describe
+from kcls.quantization import is_quantization_aware, unknown_ranges
 
 
 def write_tflite(
@@ -43,13 +44,42 @@ def make_tflite(
         class_names: in the order of the logits.
         preprocess: how a client must resize an image.
         quantize: ``none`` (float32), ``float16`` (weights), ``dynamic`` (int8 weights, float between the layers) or
-            ``int8`` (everything).
-        calibration: uint8 squares (S, S, 3) of the training set, needed for ``int8``: they set the ranges.
+            ``int8`` (everything), the only one for a model of ``quantize_aware``.
+        calibration: uint8 squares (S, S, 3) of the training set, needed for ``int8``: they set the ranges, which a
+            model of ``quantize_aware`` has learnt already.
 
     Raises:
-        KclsError: the converter failed, or made something other than one uint8 image of 0..255 in.
+        KclsError: the converter failed, or made something other than one uint8 image of 0..255 in; or a model of
+            ``quantize_aware`` has no ranges yet or is to be quantized otherwise.
     """
-    size = preprocess.image_size
+    if is_quantization_aware(model):
+        _check_aware(model, quantize)
+    try:
+        contents = _convert(model, preprocess.image_size, quantize, calibration)
+    except Exception as error:  # the converter raises many kinds
+        raise KclsError(f"TFLite cannot express {model.name} with quantize {quantize!r}: {error}") from error
+    _check_input(contents)
+    description = describe(model.name, f"Image classifier of {len(class_names)} classes.", labels.FILE_NAME)
+    whole = io.BytesIO(add_metadata(contents, description))
+    add_config(whole, class_names, preprocess)
+    return whole.getvalue()
+
+
+def _check_aware(model: keras.Model, quantize: str) -> None:
+    if quantize != "int8":
+        raise KclsError(
+            f"{model.name} is quantization-aware, so its file is int8, not {quantize!r}; "
+            "for another kind, export kcls.quantization.plain(model)"
+        )
+    if unknown := unknown_ranges(model):
+        raise KclsError(
+            f"{model.name} has learnt no range for {len(unknown)} activations, such as {unknown[0]}: "
+            "train it first, or use kcls.quantization.calibrate"
+        )
+
+
+def _convert(model: keras.Model, size: int, quantize: str, calibration: Iterable[np.ndarray]) -> bytes:
+    """The bare file: one uint8 image (1, size, size, 3) in, probabilities out."""
     full_int8 = quantize == "int8"
 
     def classify(image):
@@ -68,19 +98,12 @@ def make_tflite(
         if quantize == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if full_int8:
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = tf.uint8
+        if full_int8 and not is_quantization_aware(model):  # whose ranges are in the graph
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.representative_dataset = lambda: _representative(calibration)
-        try:
-            with quiet_stderr():
-                contents = converter.convert()
-        except Exception as error:  # the converter raises many kinds
-            raise KclsError(f"TFLite cannot express {model.name} with quantize {quantize!r}: {error}") from error
-    _check_input(contents)
-    description = describe(model.name, f"Image classifier of {len(class_names)} classes.", labels.FILE_NAME)
-    whole = io.BytesIO(add_metadata(contents, description))
-    add_config(whole, class_names, preprocess)
-    return whole.getvalue()
+        with quiet_stderr():
+            return converter.convert()
 
 
 def _representative(squares: Iterable[np.ndarray]):

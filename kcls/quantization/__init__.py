@@ -1,0 +1,10 @@
+"""Networks in int8: trained to live with its rounding, and written so that a delegate runs all of them.
+
+``quantize_aware`` makes the network that is trained, ``calibrate`` gives it ranges without training, ``plain`` leads
+back. ``edge_form`` is for the quantization of an ordinary network after its training.
+"""
+
+from kcls.quantization.aware import edge_form, is_quantization_aware, plain, quantize_aware
+from kcls.quantization.ranges import calibrate, unknown_ranges
+
+__all__ = ["calibrate", "edge_form", "is_quantization_aware", "plain", "quantize_aware", "unknown_ranges"]

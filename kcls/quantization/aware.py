@@ -1,0 +1,194 @@
+"""From an ordinary network to the one that is trained for int8, and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import layers
+
+from kcls.backend import require_tensorflow
+from kcls.errors import KclsError, near
+from kcls.quantization.graph import Graph, kind, places, stride_of, why_not
+from kcls.quantization.layers import (
+    DepthwiseAveragePooling2D,
+    DepthwiseNormalization,
+    DepthwiseRescaling,
+    EdgeActivation,
+    FakeQuantConv2D,
+    FakeQuantDense,
+    FakeQuantDepthwiseConv2D,
+    Subsample,
+    WithBits,
+)
+from kcls.quantization.ranges import FixedRange, Range
+
+# What has a kernel to learn; and what only takes another form, with a kernel that follows from its numbers.
+LEARNED: dict[type, type[WithBits]] = {
+    layers.Conv2D: FakeQuantConv2D,
+    layers.DepthwiseConv2D: FakeQuantDepthwiseConv2D,
+    layers.Dense: FakeQuantDense,
+}
+FORMS: dict[type, type[WithBits]] = {
+    layers.BatchNormalization: DepthwiseNormalization,
+    layers.Rescaling: DepthwiseRescaling,
+    layers.AveragePooling2D: DepthwiseAveragePooling2D,
+    layers.Activation: EdgeActivation,
+}
+PLAIN: dict[type, Any] = {form: layer for layer, form in {**LEARNED, **FORMS}.items()}
+GATES = {"sigmoid", "silu", "hard_sigmoid", "hard_silu"}
+
+
+def quantize_aware(model: keras.Model, bits: int | Mapping[str, int] = 8) -> keras.Model:
+    """A network that computes as the int8 file of ``model`` will, to be trained further: images -> logits.
+
+    A flat functional model with the layers and the weights of ``model``, in float32, in which kernels and activations
+    are rounded to the steps of int8 and gradients pass straight through (Jacob et al., arXiv:1712.05877). Its ranges
+    come from the first steps of its training, or from ``calibrate``; until then, its answers are NaN.
+
+    Args:
+        model: a flat functional classifier, images 0..255 -> logits, such as one of ``create_model``.
+        bits: of the kernels, 2 to 8; or those of some layers by their names, the others having 8.
+
+    Raises:
+        KclsError: a layer has no int8 form (the message says which and why), or ``bits`` does not fit.
+    """
+    require_tensorflow()  # and Keras on it
+    if is_quantization_aware(model):
+        raise KclsError(f"{model.name} is quantization-aware already")
+    graph = Graph(model)
+    _check(model, graph)
+    bits_of = _bits(model, bits)
+    behind = places(graph)
+    ranges: dict[str, Range] = {}
+    pixels = FixedRange(0.0, 255.0, dtype="float32", name="pixels_range")
+
+    def clone(operation):
+        form = LEARNED.get(type(operation))
+        if form:
+            bits = bits_of.get(operation.name, 8)
+            return form.from_config({**operation.get_config(), "bits": bits, "dtype": "float32"})
+        return _edge_form(graph, operation, bits=8, dtype="float32") or _copy(operation, dtype="float32")
+
+    def call(operation, *args, **kwargs):
+        name = operation.name
+        if name in graph.first:  # a byte of the image is its quantized value
+            args = (pixels(args[0]), *args[1:])
+        y = _call(operation, *args, **kwargs)
+        if name not in behind:
+            return y
+        place = behind[name]
+        if place.range not in ranges:
+            ranges[place.range] = Range(place.count, dtype="float32", name=place.range)
+        return ranges[place.range](y, number=place.number)
+
+    return _clone(model, clone, call)
+
+
+def is_quantization_aware(model: keras.Model) -> bool:
+    """Whether a model is one of ``quantize_aware``."""
+    return any(isinstance(layer, Range) for layer in model.layers)
+
+
+def plain(model: keras.Model) -> keras.Model:
+    """The ordinary network with the layers and the weights of a model of ``quantize_aware``, in float32.
+
+    Its answers are not rounded: it is for formats other than int8, and for training on.
+
+    Raises:
+        KclsError: the model is not quantization-aware.
+    """
+    if not is_quantization_aware(model):
+        raise KclsError(f"{model.name} is not quantization-aware: it is an ordinary network already")
+
+    def clone(operation):
+        if type(operation) not in PLAIN:
+            return _copy(operation)
+        config = operation.get_config()
+        del config["bits"]
+        return PLAIN[type(operation)].from_config(config)
+
+    def call(operation, *args, **kwargs):
+        if isinstance(operation, (Range, FixedRange)):
+            return args[0]
+        if isinstance(operation, Subsample):
+            return args[0][:, :: operation.stride, :: operation.stride]
+        return operation(*args, **kwargs)
+
+    return _clone(model, clone, call)
+
+
+def edge_form(model: keras.Model) -> keras.Model:
+    """The same network, its operations written as those that a delegate has in int8; for quantization after training.
+
+    The answers differ by rounding, and by 2e-5 of the input of each hard swish.
+    """
+    graph = Graph(model)
+
+    def clone(operation):
+        return _edge_form(graph, operation, bits=None) or _copy(operation)
+
+    return _clone(model, clone, _call)
+
+
+def _edge_form(graph: Graph, operation, bits: int | None, **config: Any) -> WithBits | None:
+    """The layer that an operation becomes whose kernel is not learnt; None if it stays what it is."""
+    if why_not(operation):
+        return None
+    stride = stride_of(operation)
+    if stride > 1:
+        return Subsample(stride, bits=bits, name=operation.name, **config)
+    form = FORMS.get(type(operation))
+    if form is None:
+        return None
+    if form is DepthwiseNormalization and not graph.stands_alone(operation):
+        return None
+    if form is DepthwiseAveragePooling2D and operation.padding == "same":  # means of fewer pixels at the edge
+        return None
+    if form is EdgeActivation and kind(operation) not in GATES:
+        return None
+    return form.from_config({**operation.get_config(), "bits": bits, **config})
+
+
+def _copy(operation, **config: Any):
+    """An operation like the one of another model."""
+    changes = config if isinstance(operation, layers.Layer) else {}
+    return type(operation).from_config({**operation.get_config(), **changes})
+
+
+def _call(operation, *args, **kwargs):
+    """What an operation makes of its arguments; those of a slice are a ``Subsample``'s own."""
+    return operation(args[0]) if isinstance(operation, Subsample) else operation(*args, **kwargs)
+
+
+def _clone(model: keras.Model, clone, call) -> keras.Model:
+    """``keras.models.clone_model``, with the weights."""
+    new = keras.models.clone_model(model, clone_function=clone, call_function=call)
+    known = {layer.name: layer for layer in new.layers}
+    for layer in model.layers:
+        if layer.weights and layer.name in known:  # all but ranges are
+            known[layer.name].set_weights(layer.get_weights())
+    return new
+
+
+def _check(model: keras.Model, graph: Graph) -> None:
+    """Refuses a model with a layer that has no int8 form."""
+    reasons = [(operation.name, why_not(operation)) for operation in graph.operations]
+    refused = [f"{name} ({reason})" for name, reason in reasons if reason]
+    if refused:
+        more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
+        raise KclsError(
+            f"{model.name} cannot be made quantization-aware because of {', '.join(refused[:3])}{more}; "
+            "export it with quantize dynamic or float16 instead, or take a network of convolutions and batch norms"
+        )
+
+
+def _bits(model: keras.Model, bits: int | Mapping[str, int]) -> dict[str, int]:
+    """The bits of each layer with a kernel of its own."""
+    names = [layer.name for layer in model.layers if type(layer) in LEARNED]
+    chosen = dict.fromkeys(names, bits) if isinstance(bits, int) else dict(bits)
+    for name, number in chosen.items():
+        if name not in names:
+            raise KclsError(f"{model.name} has no layer {name!r} with a kernel to quantize{near(name, names)}")
+        if not 2 <= number <= 8:
+            raise KclsError(f"a kernel is quantized to 2 to 8 bits, not {number} ({name})")
+    return chosen

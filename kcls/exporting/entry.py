@@ -14,6 +14,7 @@ from kcls.exporting.gate import compare, latency_ms, predict_held_out
 from kcls.exporting.job import REPORT_NAME, Job, job_of_run, job_of_weights
 from kcls.files import replacing, write_json, write_text
 from kcls.formats import FORMATS, QUANTIZATIONS, QUANTIZED, FormatName, QuantizationName
+from kcls.quantization import is_quantization_aware
 from kcls.run import Run, finished_run, is_run
 from kcls.sections import ExportSection
 
@@ -126,7 +127,8 @@ def _export_file(job: Job, name: FormatName, quantize: QuantizationName) -> dict
         report["origin"] = model.origin
     chosen: dict[str, Any] = {}
     if format.quantizations:
-        calibration = job.calibration if format.quantizations[quantize].calibrated else []
+        calibrated = format.quantizations[quantize].calibrated and not is_quantization_aware(model.model)
+        calibration = job.calibration if calibrated else []  # a quantization-aware model has learnt its ranges
         chosen = {"quantize": quantize, "calibration": calibration}
     with _writing(path) as temporary:
         format.write(model.model, model.class_names, model.preprocess, temporary, **chosen)

@@ -18,6 +18,8 @@ from kcls.training.state import Training
 
 STAGES = "{stages: [{epochs: 2, freeze: backbone, views: 2, lr: 0.01}, {epochs: 2, freeze: norms}], batch_size: 64}"
 
+VIT = "{name: vit_tiny_16, options: {depth: 1, width: 8, num_heads: 2}}"
+
 
 @pytest.fixture(scope="module")
 def staged(trained, tmp_path_factory):
@@ -213,6 +215,25 @@ def test_the_recipe_of_a_run_in_stages_is_a_recipe(whole):
     assert load_recipe(whole[0].recipe_file) == whole[0].recipe
 
 
+def test_norm_momentum_is_that_of_the_training_and_not_of_the_saved_model(tiny_recipe, tmp_path, monkeypatch):
+    recipe = load_recipe(tiny_recipe, ["train.norm_momentum=0.8", "train.epochs=1", "optimizer.warmup_epochs=0"])
+    network = begun(monkeypatch, recipe, tmp_path / "begun").network
+    assert {layer.momentum for layer in norms(network)} == {0.8}
+    saved = keras.models.load_model(kcls.train(recipe, out=tmp_path / "run").model_file)
+    assert {layer.momentum for layer in norms(saved)} == {0.9}
+
+
+def norms(network):
+    return [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def test_norm_momentum_without_norms_is_refused(tmp_path):
+    (tmp_path / "r.yaml").write_text(TINY_RECIPE.replace("{name: resnet20, options: {units: 1, width: 4}}", VIT))
+    recipe = load_recipe(tmp_path / "r.yaml", ["train.norm_momentum=0.8", "image.size=16"])
+    with pytest.raises(RecipeError, match="train.norm_momentum has no effect: vit_tiny_16 has no batch norms"):
+        kcls.train(recipe, out=tmp_path / "run")
+
+
 # --- quantization-aware stages ---
 
 AWARE = "{stages: [{epochs: 1}, {epochs: 2, lr: 0.01, quantize_aware: true}], batch_size: 64}"
@@ -286,8 +307,7 @@ def test_a_quantization_aware_training_that_makes_no_sense_is_refused(tiny_recip
 
 
 def test_a_network_without_an_int8_form_is_refused_by_its_layer(tmp_path):
-    model = "{name: vit_tiny_16, options: {depth: 1, width: 8, num_heads: 2}}"
-    (tmp_path / "r.yaml").write_text(TINY_RECIPE.replace("{name: resnet20, options: {units: 1, width: 4}}", model))
+    (tmp_path / "r.yaml").write_text(TINY_RECIPE.replace("{name: resnet20, options: {units: 1, width: 4}}", VIT))
     recipe = load_recipe(tmp_path / "r.yaml", ["train.quantize_aware=true", "image.size=16"])
     with pytest.raises(RecipeError, match="train.quantize_aware: vit_tiny_16 cannot be made quantization-aware"):
         kcls.train(recipe, out=tmp_path / "run")

@@ -2,7 +2,7 @@
 
 runs/<recipe>/<n>/
     recipe.yaml         the resolved recipe, itself a valid recipe
-        splits.json         what was trained and validated on, to notice when it changes
+    splits.json         what was trained and validated on, to notice when it changes
     pretrained.json     where the weights came from that it started with: SHA-256, licence, preprocessing
     environment.json    versions, devices and command of each start
     labels.txt          class names, one a line, in the order of the logits
@@ -196,7 +196,7 @@ def newest_run(recipe_name: str | None = None, *, finished: bool | None = None) 
     Raises:
         KclsError: there is none.
     """
-    runs = [run for run in _runs(recipe_name) if finished is None or run.finished == finished]
+    runs = [run for run in list_runs(recipe_name) if finished is None or run.finished == finished]
     if not runs:
         kind = {True: "finished ", False: "unfinished ", None: ""}[finished]
         of = f" of recipe {recipe_name!r}" if recipe_name else ""
@@ -204,10 +204,10 @@ def newest_run(recipe_name: str | None = None, *, finished: bool | None = None) 
     return max(runs, key=_age)
 
 
-def _runs(recipe_name: str | None) -> list[Run]:
-    """The runs of one recipe or of all."""
+def list_runs(recipe_name: str | None = None) -> list[Run]:
+    """The runs of one recipe or of all, the first started first."""
     name = glob.escape(recipe_name) if recipe_name else "*"
-    return [Run(file.parent) for file in runs_root().glob(f"{name}/*/recipe.yaml")]
+    return sorted((Run(file.parent) for file in runs_root().glob(f"{name}/*/recipe.yaml")), key=_age)
 
 
 def _age(run: Run) -> tuple[int, Path]:
@@ -220,7 +220,7 @@ def resumable_run(recipe_name: str | None = None) -> Run:
     Raises:
         KclsError: there is none.
     """
-    finished = [run for run in _runs(recipe_name) if run.finished and not run.complete]
+    finished = [run for run in list_runs(recipe_name) if run.finished and not run.complete]
     try:
         return newest_run(recipe_name, finished=False)
     except KclsError:

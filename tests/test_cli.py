@@ -186,3 +186,24 @@ def test_a_tflite_file_predicts_without_tensorflow(cli, newest, digit, python):
     assert json.loads(done.stdout)["predictions"] and not done.stderr
     blocked = python(PREDICT, "predict", newest, digit)
     assert blocked.returncode == 1 and "cannot be imported" in blocked.stderr
+
+
+def test_the_models_of_a_pattern_are_listed(cli):
+    listed = cli("models", "mobilenet_v4*", "--json")
+    assert {row["name"] for row in json.loads(listed.out)} == {
+        f"mobilenet_v4_conv_{size}" for size in ("small", "medium", "large")
+    }
+    assert cli("models", "nothing*").code == 2
+
+
+def test_runs_are_listed_with_how_far_and_how_good_they_are(cli, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("KCLS_RUNS", str(tmp_path))
+    assert cli("runs").out.startswith(f"no runs in {tmp_path}")
+    shutil.copytree(trained.path, tmp_path / "tiny" / "1")
+    shutil.copytree(trained.path, tmp_path / "tiny" / "2", ignore=shutil.ignore_patterns("model.keras"))
+    first, second = json.loads(cli("runs", "--json").out)
+    assert (first["run"], first["finished"], second["finished"]) == (str(tmp_path / "tiny" / "1"), True, False)
+    assert first["best_val_top1"] == max(row["val_top1"] for row in trained.history() if row["best"])
+    assert first["size_bytes"] > second["size_bytes"] > 0
+    shown = cli("runs").out
+    assert "finished" in shown and "epoch 2 of 2" in shown

@@ -16,6 +16,7 @@ from kcls.cli.init import init
 from kcls.cli.models import models
 from kcls.cli.predict import predict
 from kcls.cli.recipes import recipes
+from kcls.cli.runs import runs
 from kcls.cli.train import train
 from kcls.errors import KclsError
 
@@ -34,7 +35,7 @@ def cli(state: dict[str, Any] | None, debug: bool) -> None:
         state["debug"] |= debug
 
 
-for command in (init, train, evaluate, predict, export, models, recipes):
+for command in (init, train, evaluate, predict, export, models, recipes, runs):
     cli.add_command(command)
 
 

@@ -1,5 +1,8 @@
 """``kcls models``."""
 
+from fnmatch import fnmatch
+from glob import has_magic
+
 import click
 
 from kcls.cli.shared import as_json
@@ -11,11 +14,15 @@ from kcls.printing import next_command, plain, print_json, print_table
 @click.argument("name", required=False)
 @as_json
 def models(name, json_) -> None:
-    """List the models, or tell more about NAME."""
+    """List the models, or those of a pattern such as 'mobilenet*', or tell more about NAME."""
     from kcls.catalogue import read_catalogue
 
     rows = read_catalogue()
-    if name:
+    if name and has_magic(name):
+        rows = [row for row in rows if fnmatch(row["name"], name)]
+        if not rows:
+            raise RecipeError(f"no model is called {name}; `kcls models` lists them")
+    elif name:
         chosen = [row for row in rows if row["name"] == name]
         if not chosen:
             raise RecipeError(f"unknown model {name!r}{near(name, [row['name'] for row in rows])}")

@@ -114,7 +114,7 @@ def test_a_cifar_network_computes_what_the_paper_says(name, convolutions):
 def imagenet(depths, **options):
     """The network for ImageNet with other depths."""
     image = keras.Input((32, 32, 3))
-    features = densenet(normalize(image, None, None), depths=depths, **options)
+    features = densenet(normalize(image, (0.5,) * 3, (0.5,) * 3), depths=depths, **options)
     return keras.Model(image, linear_head(features, 10))
 
 

@@ -75,6 +75,7 @@ def test_int8_of_a_source_is_calibrated_on_some_images_and_compared_on_the_other
     assert (np.array(seen[0]) == np.array(squares)).all()
 
 
+@pytest.mark.heavy
 def test_float_files_of_a_keras_file_give_the_models_probabilities(trained, images, tmp_path):
     moved = shutil.copy(trained.model_file, tmp_path / "mine.keras")
     out = tmp_path / "out"
@@ -159,6 +160,7 @@ def test_images_that_are_too_few_or_unreadable_are_told(weights, images, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.heavy
 def test_the_command_says_what_it_loaded_and_that_there_is_no_top1(weights, images, cli, tmp_path):
     out = tmp_path / "out"
     done = cli("export", weights, "--tflite", "--quantize", "dynamic", "--calibration", images, "--out", out)

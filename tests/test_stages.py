@@ -121,7 +121,7 @@ def longer(recipe):
     "step",
     [
         pytest.param(2, id="while the head is trained"),
-        pytest.param(10, id="in the second stage"),
+        pytest.param(10, id="in the second stage", marks=pytest.mark.heavy),
         pytest.param(7, id="at the end of the first", marks=pytest.mark.heavy),
     ],
 )
@@ -215,6 +215,7 @@ def test_the_recipe_of_a_run_in_stages_is_a_recipe(whole):
     assert load_recipe(whole[0].recipe_file) == whole[0].recipe
 
 
+@pytest.mark.heavy
 def test_norm_momentum_is_that_of_the_training_and_not_of_the_saved_model(tiny_recipe, tmp_path, monkeypatch):
     recipe = load_recipe(tiny_recipe, ["train.norm_momentum=0.8", "train.epochs=1", "optimizer.warmup_epochs=0"])
     network = begun(monkeypatch, recipe, tmp_path / "begun").network
@@ -261,6 +262,7 @@ def test_the_best_epoch_is_one_of_the_quantization_aware_stage(aware):
     assert max(row["epoch"] for row in aware.history() if row["best"]) > 1
 
 
+@pytest.mark.heavy
 def test_the_quantization_aware_stage_begins_with_the_weights_of_the_one_before(aware, tmp_path, monkeypatch):
     starts = []
     make = stages.make_quantization_aware
@@ -276,11 +278,13 @@ def test_the_quantization_aware_stage_begins_with_the_weights_of_the_one_before(
     assert changed(before, after) == set() and before.keys() < after.keys()
 
 
-@pytest.mark.parametrize("step", [pytest.param(6, id="within"), pytest.param(3, id="before", marks=pytest.mark.heavy)])
+@pytest.mark.heavy
+@pytest.mark.parametrize("step", [pytest.param(6, id="within"), pytest.param(3, id="before")])
 def test_a_quantization_aware_training_resumes_with_the_same_bits(aware, tmp_path, monkeypatch, step):
     stopped_and_resumed(aware, tmp_path, monkeypatch, step)
 
 
+@pytest.mark.heavy
 def test_another_process_and_another_training_use_a_quantization_aware_run(aware, python, tmp_path):
     code = "import sys; from kcls.artifact import open_artifact; print(open_artifact(sys.argv[1]).class_names[9])"
     done = python(code, aware.path)

@@ -1,6 +1,7 @@
 """A recipe for a folder: what is there is found, what may not be guessed is asked for, and the recipe trains."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,9 @@ def test_a_folder_of_files_that_are_no_images_is_told_at_once(tmp_path):
 def test_the_example_is_what_init_writes_for_photos_of_600(tmp_path, cli, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for label in "abcdef":
-        write_images(tmp_path / "photos" / label, 100, (9, 9, 9), 160)
+        write_images(tmp_path / "photos" / label, 1, (9, 9, 9), 160)
+        for number in range(1, 100):
+            os.link(tmp_path / "photos" / label / "000.png", tmp_path / "photos" / label / f"{number:03}.png")
     (tmp_path / "recipes").mkdir()
     outcome = cli("init", "photos", "--flip", "--out", "recipes/images.yaml")
     assert outcome.code == 0 and outcome.out.endswith("Next: kcls train recipes/images.yaml\n"), outcome.err

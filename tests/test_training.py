@@ -91,6 +91,7 @@ def test_training_learns(tiny_recipe, tmp_path):
     assert rows[-1]["val_top1"] > 0.5  # chance is 0.1
 
 
+@pytest.mark.heavy
 def test_another_seed_gives_other_weights(tiny_recipe, tmp_path, trained):
     other = kcls.train(
         load_recipe(tiny_recipe, ["train.seed=1", "train.epochs=1", "optimizer.warmup_epochs=0"]),
@@ -174,6 +175,7 @@ def test_a_finished_run_has_nothing_to_resume(trained):
     assert trained.model_file.stat().st_mtime_ns == before
 
 
+@pytest.mark.heavy
 def test_a_run_without_a_checkpoint_starts_from_its_beginning(trained, unfinished):
     shutil.rmtree(unfinished.path / "checkpoints")
     resumed = kcls.train(resume=True, out=unfinished.path)
@@ -330,6 +332,7 @@ def test_nothing_is_written_when_the_recipe_cannot_be_carried_out(tiny_recipe, t
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.heavy
 def test_bfloat16_trains_in_half_precision_and_saves_a_float32_model(tiny_recipe, tmp_path, trained):
     run = kcls.train(load_recipe(tiny_recipe, ["train.precision=mixed_bfloat16"]), out=tmp_path / "run")
     model = keras.models.load_model(run.model_file)

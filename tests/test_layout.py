@@ -19,7 +19,7 @@ ALLOWED = {
     "options": {"errors"},
     "models": {"errors", "options"},
     "catalogue": {"errors", "options"},
-    "weights": {"errors", "labels", "models"},
+    "weights": {"errors", "labels", "models", "quantization"},
     "write_catalogue": {"catalogue", "models", "weights"},
     "yaml_lines": {"errors"},
     "splits": set(),

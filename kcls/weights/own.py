@@ -50,6 +50,8 @@ def open_model(file: Path) -> keras.Model:
     Raises:
         KclsError: it is damaged.
     """
+    import kcls.quantization  # noqa: F401  Keras finds its layers in a file by their names
+
     try:
         return keras.models.load_model(file, compile=False)
     except Exception as error:  # Keras raises many kinds for a damaged file

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 from tiny import TINY, build, images, jitter, logits
@@ -224,8 +225,22 @@ def test_bits_are_those_of_each_layer():
     assert len(np.unique(fake_quantize_kernel(tf.linspace([-1.0], [1.0], 50), 4))) == 15
     with pytest.raises(KclsError, match="no layer 'secnd' with a kernel.*did you mean 'second'"):
         quantize_aware(model, {"secnd": 4})
-    with pytest.raises(KclsError, match="2 to 8 bits, not 1 "):
-        quantize_aware(model, 1)
+    with pytest.raises(KclsError, match="4 or 8 bits, which a file can hold, not 5 "):
+        quantize_aware(model, 5)
+
+
+def test_four_bits_are_four_bits_in_the_file():
+    model = network(lambda x: layers.GlobalAveragePooling2D(name="mean")(layers.Conv2D(64, 3, name="conv")(x)))
+    aware = quantize_aware(model, 4)
+    calibrate(aware, pixels(model))
+    contents = make_tflite(aware, NAMES, Preprocess(8), "int8")
+    tree = schema.ModelT.InitFromPackedBuf(bytearray(contents), 0)
+    (kernel,) = (tensor for tensor in tree.subgraphs[0].tensors if tensor.type == schema.TensorType.INT4)
+    assert kernel.shape.tolist() == [64, 3, 3, 3]
+    assert len(tree.buffers[kernel.buffer].data) == 64 * 27 / 2
+    answers, *_ = run(contents, pixels(model))
+    # Two steps of the answers.
+    np.testing.assert_allclose(answers, tf.nn.softmax(logits(aware, pixels(model))), atol=2 / 256)
 
 
 def test_a_range_follows_the_extremes_of_its_tensors_and_holds_still_outside_of_training():

@@ -24,7 +24,7 @@ MAKERS = {
     *CLAMPED,
     *CLAMPS,
     *("silu", "hard_silu", "hard_sigmoid"),
-    *("Rescaling", "AveragePooling2D", "GlobalAveragePooling2D", "Subtract", "Multiply"),
+    *("Rescaling", "AveragePooling2D", "GlobalAveragePooling2D", "Mean", "Subtract", "Multiply"),
 }
 
 

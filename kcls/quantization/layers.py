@@ -9,7 +9,7 @@ What each does beyond its Keras layer makes LiteRT's int8 file compute what the 
   AVERAGE_POOL_2D they would have one scale for all channels or stay out of the delegate.
 - Activations are written in operators that the delegate has in int8.
 
-``bits`` of a kernel are 8 or fewer; None leaves it in float, for a converter that measures the scales itself.
+``bits`` of a kernel are 8 or 4; None leaves it in float, for a converter that measures the scales itself.
 """
 
 from typing import Any
@@ -109,7 +109,7 @@ class DepthwiseNormalization(WithBits, keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         """Returns the normed ``inputs``; in training as Keras does."""
-        if training and self.trainable:
+        if training:
             return super().call(inputs, training=True)
         scale = tf.math.rsqrt(self.moving_variance + self.epsilon)
         scale = scale * self.gamma if self.scale else scale

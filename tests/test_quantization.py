@@ -36,6 +36,8 @@ KINDS = {
     *("mobilenet_v2", "mobilenet_v3", "mobilenet_v4", "simple_cnn_m5"),
 }
 FIRST = {"cifar_drop_path", "densenet_cifar_bc", "relu_only_preact"}
+EDGE = {"densenet", "mobilenet_v3", "wrn", "se_bn_inception", "coatnet", "googlenet"}  # more that have an edge form
+PTQ = {"densenet", "mobilenet_v3", "preact", "resnetv2"}  # that were more than one graph
 every_kind = pytest.mark.parametrize(
     "label", [pytest.param(label, marks=() if label in FIRST else pytest.mark.heavy) for label in sorted(KINDS)]
 )
@@ -142,11 +144,27 @@ def test_the_clone_survives_saving(label, tmp_path):
     np.testing.assert_array_equal(logits(aware, pixels(aware)), logits(loaded, pixels(aware)))
 
 
-@every_kind
+@pytest.mark.parametrize("label", [*FIRST, *(pytest.param(n, marks=pytest.mark.heavy) for n in EDGE)])
 def test_the_edge_form_computes_the_same(label):
-    model, _ = pair(label)
+    model = jitter(build(label))
+    assert edge_form(model) is not model
     # Rounding of float32; 3.0001 for 3 in hard swish: 3e-4 of the logits' deviation at most was measured.
     assert scaled_error(model, edge_form(model)) < (1e-3 if label == "mobilenet_v3" else 1e-4)
+
+
+@pytest.mark.parametrize("label", ["vgg", "vit"])
+def test_a_network_that_the_delegate_has_is_its_own_edge_form(label):
+    model = build(label)
+    assert edge_form(model) is model
+
+
+@pytest.mark.parametrize("label", ["cifar", *(pytest.param(n, marks=pytest.mark.heavy) for n in PTQ)])
+def test_an_ordinary_network_is_one_graph_too(label):
+    model = build(label)
+    x = pixels(model)
+    contents = make_tflite(model, NAMES, Preprocess(x.shape[1]), "int8", x.astype("uint8"))
+    _, graphs, left = run(contents, x)
+    assert graphs == 1 and left == {"QUANTIZE": 2, "SOFTMAX": 1}
 
 
 @every_kind

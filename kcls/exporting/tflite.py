@@ -15,7 +15,7 @@ from kcls.data.archive import add_config
 from kcls.data.preprocess import Preprocess
 from kcls.errors import KclsError
 from kcls.exporting.metadata import add_metadata, describe
-from kcls.quantization import is_quantization_aware, unknown_ranges
+from kcls.quantization import edge_form, is_quantization_aware, unknown_ranges
 
 
 def write_tflite(
@@ -54,6 +54,8 @@ def make_tflite(
     """
     if is_quantization_aware(model):
         _check_aware(model, quantize)
+    elif quantize == "int8":
+        model = edge_form(model)
     try:
         contents = _convert(model, preprocess.image_size, quantize, calibration)
     except Exception as error:  # the converter raises many kinds

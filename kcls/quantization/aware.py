@@ -119,16 +119,17 @@ def plain(model: keras.Model) -> keras.Model:
 
 
 def edge_form(model: keras.Model) -> keras.Model:
-    """The same network, its operations written as those that a delegate has in int8; for quantization after training.
+    """The same network without what a delegate has in float only; for quantization after training.
 
-    The answers differ by rounding, and by 2e-5 of the input of each hard swish.
+    The answers differ by rounding, and by 2e-5 of the input of each hard swish. A network that has nothing to change is
+    returned as it is.
     """
     graph = Graph(model)
-
-    def clone(operation):
-        return _edge_form(graph, operation, bits=None) or _copy(operation)
-
-    return _clone(model, clone, _call)
+    kept = {"Rescaling", "sigmoid", "silu"}  # the delegate has them
+    forms = {op.name: _edge_form(graph, op, bits=None) for op in graph.operations if kind(op) not in kept}
+    if not any(forms.values()):
+        return model
+    return _clone(model, lambda operation: forms.get(operation.name) or _copy(operation), _call)
 
 
 def _edge_form(graph: Graph, operation, bits: int | None, **config: Any) -> WithBits | None:

@@ -237,7 +237,7 @@ def test_a_run_that_is_killed_at_any_write_ends_with_the_same_files_after_a_resu
                     break  # there are no more writes
             except Killed:
                 pass
-        number += 5
+        number += 7
         if not (out / "recipe.yaml").exists():  # killed before there was a run
             continue
         outcome = cli("train", "--resume", "--out", out)

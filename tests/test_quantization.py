@@ -330,3 +330,7 @@ def test_what_would_mislead_is_refused():
         make_tflite(aware, NAMES, Preprocess(16), "float16")
     with pytest.raises(KclsError, match=r"has learnt no range for \d+ activations, such as normalize_range"):
         make_tflite(quantize_aware(model), NAMES, Preprocess(16), "int8")
+    with pytest.raises(KclsError, match="resnet20 has no ranges to calibrate"):
+        calibrate(model, pixels(model))
+    with pytest.raises(KclsError, match="from no images"):
+        calibrate(aware, pixels(model)[:0])

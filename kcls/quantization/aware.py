@@ -20,7 +20,7 @@ from kcls.quantization.layers import (
     Subsample,
     WithBits,
 )
-from kcls.quantization.ranges import FixedRange, Range
+from kcls.quantization.ranges import FixedRange, Range, is_quantization_aware
 
 # What has a kernel to learn; and what only takes another form, with a kernel that follows from its numbers.
 LEARNED: dict[type, type[WithBits]] = {
@@ -83,11 +83,6 @@ def quantize_aware(model: keras.Model, bits: int | Mapping[str, int] = 8) -> ker
         return ranges[place.range](y, number=place.number)
 
     return _clone(model, clone, call)
-
-
-def is_quantization_aware(model: keras.Model) -> bool:
-    """Whether a model is one of ``quantize_aware``."""
-    return any(isinstance(layer, Range) for layer in model.layers)
 
 
 def plain(model: keras.Model) -> keras.Model:

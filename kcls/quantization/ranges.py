@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kcls.errors import KclsError
 from kcls.quantization.layers import fake_quantize_fixed, register
 
 
@@ -97,12 +98,34 @@ def _known(extremes, otherwise: float):
     return tf.where(tf.math.is_nan(extremes), otherwise, extremes)
 
 
+def ranges_of(model: keras.Model) -> list[Range]:
+    """The ranges of a model of ``quantize_aware``; none of an ordinary one."""
+    return [layer for layer in model.layers if isinstance(layer, Range)]
+
+
+def is_quantization_aware(model: keras.Model) -> bool:
+    """Whether a model is one of ``quantize_aware``."""
+    return bool(ranges_of(model))
+
+
+def unknown_ranges(model: keras.Model) -> list[str]:
+    """Names of the ranges of a model of ``quantize_aware`` that are not known yet."""
+    return [layer.name for layer in ranges_of(model) if not np.isfinite(keras.ops.convert_to_numpy(layer.low)).all()]
+
+
 def calibrate(model: keras.Model, images: np.ndarray, batch_size: int = 64) -> None:
     """Sets the ranges of a model of ``quantize_aware`` to what images (N, H, W, 3) of 0..255 reach in it.
 
     Training moves them on from there; without it, the model is that of quantization after training.
+
+    Raises:
+        KclsError: the model is not quantization-aware, or there is no image.
     """
-    ranges = [layer for layer in model.layers if isinstance(layer, Range)]
+    if not is_quantization_aware(model):
+        raise KclsError(f"{model.name} has no ranges to calibrate: it is not quantization-aware")
+    if not len(images):
+        raise KclsError("a range cannot be found from no images")
+    ranges = ranges_of(model)
     for layer in ranges:
         layer.low.assign(np.full(layer.count, np.nan))
         layer.high.assign(np.full(layer.count, np.nan))
@@ -113,9 +136,3 @@ def calibrate(model: keras.Model, images: np.ndarray, batch_size: int = 64) -> N
     finally:
         for layer in ranges:
             layer.calibrating = False
-
-
-def unknown_ranges(model: keras.Model) -> list[str]:
-    """Names of the ranges of a model of ``quantize_aware`` that are not known yet."""
-    ranges = [layer for layer in model.layers if isinstance(layer, Range)]
-    return [layer.name for layer in ranges if not np.isfinite(keras.ops.convert_to_numpy(layer.low)).all()]

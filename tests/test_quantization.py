@@ -144,7 +144,7 @@ def test_the_clone_survives_saving(label, tmp_path):
     np.testing.assert_array_equal(logits(aware, pixels(aware)), logits(loaded, pixels(aware)))
 
 
-@pytest.mark.parametrize("label", [*FIRST, *(pytest.param(n, marks=pytest.mark.heavy) for n in EDGE)])
+@pytest.mark.parametrize("label", [*sorted(FIRST), *(pytest.param(n, marks=pytest.mark.heavy) for n in sorted(EDGE))])
 def test_the_edge_form_computes_the_same(label):
     model = jitter(build(label))
     assert edge_form(model) is not model
@@ -158,7 +158,7 @@ def test_a_network_that_the_delegate_has_is_its_own_edge_form(label):
     assert edge_form(model) is model
 
 
-@pytest.mark.parametrize("label", ["cifar", *(pytest.param(n, marks=pytest.mark.heavy) for n in PTQ)])
+@pytest.mark.parametrize("label", ["cifar", *(pytest.param(n, marks=pytest.mark.heavy) for n in sorted(PTQ))])
 def test_an_ordinary_network_is_one_graph_too(label):
     model = build(label)
     x = pixels(model)

@@ -51,10 +51,18 @@ def pixels(model: keras.Model, count: int = 4) -> np.ndarray:
 
 @functools.cache
 def pair(label: str) -> tuple[keras.Model, keras.Model]:
-    """The jittered tiny model of a row and its calibrated clone, which tests must leave as they are."""
+    """The jittered tiny model of a row and its calibrated clone, which tests must leave as they are.
+
+    Its last weights are scaled such that the logits are near 1, or all probabilities would be 0 or 1.
+    """
     model = jitter(build(label))
+    x = pixels(model)
+    scale = logits(model, x).std()
+    last = [layer for layer in model.layers if layer.trainable_weights][-1]
+    for weight in last.trainable_weights:
+        weight.assign(weight / scale)
     aware = quantize_aware(model)
-    calibrate(aware, pixels(model))
+    calibrate(aware, x)
     return model, aware
 
 
@@ -109,8 +117,8 @@ def test_what_the_clone_changes_is_rounding(label):
         if isinstance(layer, WithBits | Range):
             layer.bits = 16
     calibrate(aware, pixels(model))
-    # Steps are 256 times as fine; but those of gates, whose ranges are known, stay. Measured: 5.6 to 600 times.
-    assert scaled_error(model, aware) < coarse / 4
+    # Steps are 256 times as fine; what is left above that is the rounding of float32.
+    assert scaled_error(model, aware) < coarse / 20
 
 
 @every_kind
@@ -175,9 +183,9 @@ def test_the_int8_file_computes_what_the_clone_computes_in_one_graph(label):
     # A mean of fewer pixels at the edge of the map is no depthwise convolution.
     pools = {"AVERAGE_POOL_2D": 1} if label == "se_inception_resnet_v2" else {}
     assert left == {"QUANTIZE": 2, "SOFTMAX": 1, **pools} and graphs == 1 + len(pools)
-    # A value between two steps may be rounded to either, and random networks are sensitive; with the ranges of other
-    # images in place of these, the difference is 0.5 and more where the answers are not near 0 or 1.
-    assert np.abs(answers - tf.nn.softmax(logits(aware, x))).max() < 0.1
+    # A value between two steps may be rounded to either, which random networks multiply: 0.09 was measured, as much as
+    # rounding itself makes there. test_quantization_digits.py says how trained ones agree.
+    assert np.abs(answers - tf.nn.softmax(logits(aware, x))).max() < 0.15
 
 
 @pytest.mark.heavy

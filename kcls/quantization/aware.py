@@ -14,6 +14,7 @@ from kcls.quantization.layers import (
     DepthwiseNormalization,
     DepthwiseRescaling,
     EdgeActivation,
+    EdgeAdd,
     FakeQuantConv2D,
     FakeQuantDense,
     FakeQuantDepthwiseConv2D,
@@ -34,7 +35,7 @@ FORMS: dict[type, type[WithBits]] = {
     layers.AveragePooling2D: DepthwiseAveragePooling2D,
     layers.Activation: EdgeActivation,
 }
-PLAIN: dict[type, Any] = {form: layer for layer, form in {**LEARNED, **FORMS}.items()}
+PLAIN: dict[type, Any] = {form: layer for layer, form in {**LEARNED, **FORMS, layers.Add: EdgeAdd}.items()}
 GATES = {"sigmoid", "silu", "hard_sigmoid", "hard_silu"}
 
 
@@ -68,6 +69,8 @@ def quantize_aware(model: keras.Model, bits: int | Mapping[str, int] = 8) -> ker
         if form:
             bits = bits_of.get(operation.name, 8)
             return form.from_config({**operation.get_config(), "bits": bits, "dtype": "float32"})
+        if type(operation) is layers.Add:
+            return EdgeAdd.from_config({**operation.get_config(), "dtype": "float32"})
         return _edge_form(graph, operation, bits=8, dtype="float32") or _copy(operation, dtype="float32")
 
     def call(operation, *args, **kwargs):
@@ -99,8 +102,7 @@ def plain(model: keras.Model) -> keras.Model:
     def clone(operation):
         if type(operation) not in PLAIN:
             return _copy(operation)
-        config = operation.get_config()
-        del config["bits"]
+        config = {key: value for key, value in operation.get_config().items() if key != "bits"}
         return PLAIN[type(operation)].from_config(config)
 
     def call(operation, *args, **kwargs):

@@ -38,8 +38,8 @@ def fake_quantize_depthwise(kernel, bits: int | None):
 
 
 def fake_quantize_fixed(x, low: float, high: float, bits: int | None):
-    """``x`` rounded to 255 steps of a range that is known; None leaves it as it is."""
-    return x if bits is None else tf.quantization.fake_quant_with_min_max_args(x, low, high)
+    """``x`` rounded to 2 ** bits - 1 steps of a range that is known; None leaves it as it is."""
+    return x if bits is None else tf.quantization.fake_quant_with_min_max_args(x, low, high, bits)
 
 
 def scale_channels(x, scale, offset, bits: int | None):
@@ -180,5 +180,18 @@ class EdgeActivation(WithBits, keras.layers.Activation):
             clamped = fake_quantize_fixed(tf.nn.relu6(inputs + 3.0001), 0.0, 6.0, self.bits)
             gate = fake_quantize_fixed(clamped * (1 / 6), 0.0, 1.0, self.bits)
         else:
-            gate = fake_quantize_fixed(tf.sigmoid(inputs), 0.0, 255 / 256, self.bits)
+            gate = tf.sigmoid(inputs)
+            gate = gate if self.bits is None else fake_quantize_fixed(gate, 0.0, 1 - 2.0**-self.bits, self.bits)
         return gate if name.endswith("sigmoid") else inputs * gate
+
+
+@register
+class EdgeAdd(keras.layers.Add):
+    """``keras.layers.Add`` that is an ADD for maps of one pixel, too.
+
+    Keras takes those of a batch of one for a bias, which it reshapes; the converter then loses the scale.
+    """
+
+    def call(self, inputs):
+        """Returns the sum of ``inputs``."""
+        return sum(inputs[1:], inputs[0])

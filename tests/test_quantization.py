@@ -22,7 +22,8 @@ from kcls.quantization.ranges import Range
 # Label -> what has no int8 form in it.
 REFUSED = {
     **dict.fromkeys(["alexnet", "googlenet"], "Square"),  # of the local response norm
-    **dict.fromkeys(["cct", "coatnet", "coatnet_mixed", "swin", "swin_drop_path"], "LayerNormalization"),
+    **dict.fromkeys(["coatnet", "coatnet_mixed"], "gelu"),
+    **dict.fromkeys(["cct", "swin", "swin_drop_path"], "LayerNormalization"),
     **dict.fromkeys(["deit", "deit_distilled", "vit", "vit_mean_pool"], "ClassTokens"),
     **dict.fromkeys(["convnext", "convnext_drop_path"], "LayerNormalization"),
     "bit": "StdConv2D",

@@ -163,8 +163,9 @@ def open_pretrained(source: str) -> PretrainedClassifier:
     parsed = parse_source(source)
     model, found, count = _filled(parsed)
     names, notes = class_names(parsed, found.file, count)
-    wishes = {key: getattr(found, key) for key in ("fit", "crop_fraction", "interpolation")}
-    preprocess = Preprocess(model.input.shape[1], **{key: wish for key, wish in wishes.items() if wish is not None})
+    wishes = found.image_defaults()
+    geometry = {key: wishes[key] for key in ("fit", "crop_fraction", "interpolation") if key in wishes}
+    preprocess = Preprocess(model.input.shape[1], **geometry)
     return PretrainedClassifier(model, names, preprocess, dataclasses.replace(found, notes=(*found.notes, *notes)))
 
 

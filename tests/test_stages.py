@@ -203,9 +203,15 @@ def test_features_that_would_fill_the_memory_are_refused(staged, tmp_path, monke
         (["train={stages: [{epochs: 3, freez: norms}], batch_size: 64}"], "unknown key 'train.stages.0.freez'"),
         (["P", "train.freeze=backbone", "train.views=2", "augment.crop_padding=0"], "train.views 2 has no effect"),
         (["P", "train.freeze=backbone", "method={name: auxiliary_heads}"], "has no effect on a head alone"),
+        (
+            ["train.quantize_aware=true", "export={formats: [tflite]}"],
+            "export.quantize is 'none', and train.quantize_aware is for 'int8'",
+        ),
+        (["train={stages: [{epochs: 3, quantize_aware: true}, {epochs: 3}], batch_size: 64}"], "once one is"),
+        (["P", "train.quantize_aware=true", "train.freeze=backbone"], "quantize_aware trains all kernels"),
     ],
 )
-def test_what_cannot_be_frozen_is_refused(tiny_recipe, trained, changes, message):
+def test_stages_that_make_no_sense_are_refused(tiny_recipe, trained, changes, message):
     changes = [f"model.pretrained={trained.path}" if change == "P" else change for change in changes]
     with pytest.raises(RecipeError, match=message):
         load_recipe(tiny_recipe, changes)
@@ -291,23 +297,6 @@ def test_another_process_and_another_training_use_a_quantization_aware_run(aware
     assert done.stdout == "9\n", done.stderr
     model = kcls.create_model("resnet20", num_classes=10, image_size=8, units=1, width=4)
     assert kcls.load_pretrained(model, str(aware.path)).head == "loaded"
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            ["train.quantize_aware=true", "export={formats: [tflite]}"],
-            "export.quantize is 'none', and train.quantize_aware is for 'int8'",
-        ),
-        (["train={stages: [{epochs: 3, quantize_aware: true}, {epochs: 3}], batch_size: 64}"], "once one is"),
-        (["P", "train.quantize_aware=true", "train.freeze=backbone"], "quantize_aware trains all kernels"),
-    ],
-)
-def test_a_quantization_aware_training_that_makes_no_sense_is_refused(tiny_recipe, trained, changes, message):
-    changes = [f"model.pretrained={trained.path}" if change == "P" else change for change in changes]
-    with pytest.raises(RecipeError, match=message):
-        load_recipe(tiny_recipe, changes)
 
 
 def test_a_network_without_an_int8_form_is_refused_by_its_layer(tmp_path):

@@ -40,16 +40,8 @@ def read_config(file: Path) -> tuple[tuple[str, ...], Preprocess]:
         with zipfile.ZipFile(file) as archive:
             class_names = labels.from_text(_read(archive, labels.FILE_NAME))
             return class_names, Preprocess.from_dict(json.loads(_read(archive, CONFIG_NAME))["preprocess"])
-    except (
-        zipfile.BadZipFile,
-        KeyError,
-        TypeError,
-        ValueError,
-        NotImplementedError,
-        RecursionError,
-        RuntimeError,
-    ) as e:
-        reason = f" ({e})" if isinstance(e, RecipeError) else ""
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, RuntimeError) as error:  # too deep is a RuntimeError
+        reason = f" ({error})" if isinstance(error, RecipeError) else ""
         raise KclsError(
             f"{file} holds no labels and preprocessing: it was not made by kcls, or is damaged{reason}"
         ) from None

@@ -256,6 +256,7 @@ def aware(tmp_path_factory):
     return kcls.train(load_recipe(folder / "aware.yaml", changes), out=folder / "run")
 
 
+@pytest.mark.heavy
 def test_a_quantization_aware_run_gives_a_model_and_a_file_that_agree(aware):
     model = keras.models.load_model(aware.model_file)
     assert is_quantization_aware(model) and not unknown_ranges(model)

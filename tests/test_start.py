@@ -22,6 +22,13 @@ IMAGENET_MEAN, BYTE = (0.485, 0.456, 0.406), (1 / 255, 1 / 255, 1 / 255)
 BASIC = dict.fromkeys(("basic_a", "basic_b", "basic_c", "cifar", "cifar_zero_init"), 2)
 BOTTLENECKS = ("bottleneck", "bottleneck_v1", "seresnet", "seresnet_v1", "seresnext", "senet154")
 RESIDUAL = {**BASIC, **dict.fromkeys((*BOTTLENECKS, "wide_resnet", "spinal", "regnety"), 3)}
+residual = pytest.mark.parametrize(
+    "label",
+    [
+        pytest.param(label, marks=() if label in ("cifar", "bottleneck", "regnety") else pytest.mark.heavy)
+        for label in RESIDUAL
+    ],
+)
 
 
 def additions(model):
@@ -36,7 +43,7 @@ def gammas(model, number):
     return {g for n in last for g in n.gamma.numpy()}, len(last), {g for n in others for g in n.gamma.numpy()}
 
 
-@pytest.mark.parametrize("label", RESIDUAL)
+@residual
 def test_with_zero_init_the_last_gammas_start_at_0_and_every_unit_as_its_shortcut(label):
     model = build(label, zero_init=True)
     sums = additions(model)
@@ -46,7 +53,7 @@ def test_with_zero_init_the_last_gammas_start_at_0_and_every_unit_as_its_shortcu
         assert not any(np.any(residual) for residual in residuals(images(model), training=training))
 
 
-@pytest.mark.parametrize("label", RESIDUAL)
+@residual
 def test_zero_init_can_be_turned_off(label):
     model = build(label, zero_init=False)
     assert gammas(model, RESIDUAL[label]) == ({1}, len(additions(model)), {1})
@@ -140,8 +147,8 @@ def recipe(tmp_path):
     "network, image, mean, std",
     [
         (ALEXNET, "size: 67", IMAGENET_MEAN, BYTE),
-        (ALEXNET, "size: 67, mean: [0.5, 0.5, 0.5]", HALF, BYTE),
-        (RESNET, "size: 8, std: null", HALF, HALF),
+        pytest.param(ALEXNET, "size: 67, mean: [0.5, 0.5, 0.5]", HALF, BYTE, marks=pytest.mark.heavy),
+        pytest.param(RESNET, "size: 8, std: null", HALF, HALF, marks=pytest.mark.heavy),
     ],
 )
 def test_a_run_says_the_normalisation_that_its_recipe_left_to_the_network(network, image, mean, std, recipe, tmp_path):

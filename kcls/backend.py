@@ -38,6 +38,7 @@ def require_tensorflow() -> None:
                 f"TensorFlow or Keras cannot be imported ({error}); `pip install kcls` brings both"
             ) from None
     absl.logging.set_verbosity(absl.logging.ERROR)
+    tf.get_logger().setLevel("ERROR")  # what libraries call of TensorFlow that is deprecated
     for gpu in tf.config.list_physical_devices("GPU"):  # takes what it needs, and leaves the rest to other programs
         with suppress(RuntimeError):  # it is in use already, by the script that called
             tf.config.experimental.set_memory_growth(gpu, True)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 FormatName = Literal["saved_model", "tflite"]
-QuantizationName = Literal["none", "float16", "dynamic", "int8"]
+QuantizationName = Literal["none", "float16", "dynamic", "mixed", "int8", "int16x8"]
+QuantizeName = QuantizationName | Literal["auto"]
+"""What may be asked for: ``auto`` chooses a quantization."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ _ROWS = (
             "none": Quantization("float32"),
             "float16": Quantization("float16"),
             "dynamic": Quantization("dynamic_int8"),
+            "mixed": Quantization("mixed_int8", calibrated=True),
             "int8": Quantization("int8", calibrated=True),
+            "int16x8": Quantization("int16x8", calibrated=True),
         },
     ),
 )

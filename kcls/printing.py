@@ -80,6 +80,25 @@ def print_exports(reports: list[dict[str, Any]]) -> None:
         ),
     )
     click.echo(f"compared on {reports[0]['count']:,} images of {reports[0]['split']}; latency of one image")
+    for report in reports:
+        if report.get("tried"):
+            _print_tried(report)
+
+
+def _print_tried(report: dict[str, Any]) -> None:
+    """Prints what ``quantize auto`` tried for a file."""
+    rows = []
+    for r in report["tried"]:
+        name = r["quantize"] + (f", {r['layers_in_float']} in float" if "layers_in_float" in r else "")
+        size, latency = (
+            (f"{r['size_bytes'] / 1024:,.0f} KiB", f"{r['latency_ms']:.2f} ms") if "latency_ms" in r else "--"
+        )
+        rows.append([name, size, latency, number(r.get("top1")), number(r.get("agreement")), r["refused"] or "good"])
+    split = next((r["split"] for r in report["tried"] if "split" in r), "the images to choose on")
+    click.echo(f"\nauto tried, on {split}, and took {report['quantize']}:")
+    print_table(["quantize", "size", "latency", "top1", "agreement", ""], rows)
+    if "advice" in report:
+        click.echo(report["advice"])
 
 
 def number(value: Any) -> str:

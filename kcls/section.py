@@ -1,12 +1,33 @@
 """What every section of a recipe is, and the kinds of numbers in it."""
 
+import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def size_in_bytes(value: Any) -> int:
+    """``4MB``, ``1.5 MiB``, ``300kB`` or a number of bytes -> bytes.
+
+    Raises:
+        ValueError: it is no size.
+    """
+    if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+\.?\d*)\s*([a-zA-Z]*)\s*", value)):
+        number, unit = found.groups()
+        if factor := _UNITS.get(unit.lower() or "b"):
+            value = int(float(number) * factor)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"expected a size such as 4MB, 1.5MiB or 300kB, not {value!r}")
+    return value
+
+
+Size = Annotated[int, BeforeValidator(size_in_bytes)]
 
 
 class Section(BaseModel):

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from kcls.formats import QUANTIZATIONS, QUANTIZED, FormatName, QuantizationName
-from kcls.section import Fraction, Positive, Section
+from kcls.formats import QUANTIZATIONS, QUANTIZED, FormatName, QuantizeName
+from kcls.section import Fraction, Positive, Section, Size
 from kcls.splits import certainly_overlap
 from kcls.train_section import Stage, TrainSection
 from kcls.yaml_lines import dump_yaml
@@ -187,24 +187,28 @@ class ExportSection(Section):
     """What ``kcls train`` exports at its end, and the default of ``kcls export``.
 
     A quantized file is refused if it loses more than ``max_drop`` of the model's top-1, or gives the model's answer
-    for less than ``min_agreement`` of the held-out images; both are fractions.
+    for less than ``min_agreement`` of the held-out images; both are fractions. Any TFLite file is refused if it is
+    larger than ``max_size`` (``4MB``, ``300KiB``, or bytes) or takes longer than ``max_latency_ms`` for an image, on
+    one thread of this machine. ``quantize: auto`` tries the ways of quantizing for one that is within these limits.
     ``calibration_images``: how many training images set the ranges of int8.
     """
 
     formats: Annotated[tuple[FormatName, ...], Field(strict=False)]
-    quantize: QuantizationName = "none"
+    quantize: QuantizeName = "none"
     max_drop: Fraction = 0.01
     min_agreement: Fraction = 0.9
+    max_size: Size | None = None
+    max_latency_ms: Positive | None = None
     calibration_images: Annotated[int, Field(ge=1)] = 256
 
     def idle(self):
         """See ``Section.idle``."""
         if not set(QUANTIZED) & set(self.formats):
-            gate = ("quantize", "calibration_images", "max_drop", "min_agreement")
+            gate = ("quantize", "calibration_images", "max_drop", "min_agreement", "max_size", "max_latency_ms")
             return dict.fromkeys(gate, f"without format {' or '.join(map(repr, QUANTIZED))}")
         fields: dict[str, str] = {}
-        if not QUANTIZATIONS[self.quantize].calibrated:
-            calibrated = [repr(name) for name, row in QUANTIZATIONS.items() if row.calibrated]
+        if self.quantize != "auto" and not QUANTIZATIONS[self.quantize].calibrated:
+            calibrated = [repr(name) for name, row in QUANTIZATIONS.items() if row.calibrated] + ["'auto'"]
             fields["calibration_images"] = f"unless quantize is {' or '.join(calibrated)}"
         if self.quantize == "none":
             fields |= dict.fromkeys(("max_drop", "min_agreement"), "without quantize: a float file must be exact")

@@ -58,7 +58,7 @@ def test_int8_of_a_source_is_calibrated_on_some_images_and_compared_on_the_other
 ):
     monkeypatch.chdir(tmp_path)
     seen = []
-    monkeypatch.setattr(tflite, "make_tflite", lambda *a: seen.append(a[-1]) or make_tflite(*a))
+    monkeypatch.setattr(tflite, "make_tflite", lambda *a: seen.append(a[4]) or make_tflite(*a))
     (report,) = kcls.export(weights, ["tflite"], quantize="int8", calibration=images, min_agreement=0.7)
     path = Path("resnet18", "resnet18_int8.tflite")
     assert report["path"] == str(path) and report["quantize"] == "int8" and report["split"] == str(images)

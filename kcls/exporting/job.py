@@ -32,6 +32,7 @@ class Job:
         folder: where the files go.
         options: what to write, and the limits of the gate.
         held_out: images for which each file is compared with the model.
+        choosing: others, for which ``quantize: auto`` compares all that it tries; the same if there are no others.
         ranges: images that set the ranges of int8.
         order: in which these are taken.
     """
@@ -40,6 +41,7 @@ class Job:
     folder: Path
     options: ExportSection
     held_out: Source
+    choosing: Source
     ranges: Source
     order: Order = None
 
@@ -47,6 +49,11 @@ class Job:
     def expected(self) -> Predictions:
         """The model's answers for the held-out images."""
         return predict_held_out(self.model, self.held_out)
+
+    @cached_property
+    def expected_choosing(self) -> Predictions:
+        """The model's answers for the images to choose on."""
+        return self.expected if self.choosing is self.held_out else predict_held_out(self.model, self.choosing)
 
     @cached_property
     def image(self):
@@ -69,7 +76,8 @@ def job_of_run(run: Run, options: ExportSection) -> Job:
     """
     model, data = open_keras(run.model_file), open_data(run.recipe.data)
     held_out, order = open_held_out(data, run.splits), (run.recipe.train.seed, 0)
-    return Job(model, run.path / "export", options, held_out, data.split("train"), order)
+    choosing = open_held_out(data, run.splits, "val") if data.section.test else held_out
+    return Job(model, run.path / "export", options, held_out, choosing, data.split("train"), order)
 
 
 def job_of_weights(
@@ -100,7 +108,7 @@ def job_of_weights(
     folder = Path(out or model.model.name)
     _check_folder(folder, model.class_names)
     ranges, held_out = open_halves(calibration, model.class_names, options.calibration_images)
-    return Job(model, folder, options, held_out, ranges)
+    return Job(model, folder, options, held_out, ranges, ranges)
 
 
 def _check_folder(folder: Path, class_names: tuple[str, ...]) -> None:

@@ -1,21 +1,20 @@
 """TFLite: one uint8 square in, probabilities out, builtin operators only; float or quantized after training."""
 
 import io
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kcls import labels
 from kcls.backend import quiet_stderr
 from kcls.data.archive import add_config
 from kcls.data.preprocess import Preprocess
 from kcls.errors import KclsError
+from kcls.exporting.conversion import convert
 from kcls.exporting.metadata import add_metadata, describe
-from kcls.quantization import edge_form, is_quantization_aware, unknown_ranges
+from kcls.quantization import is_quantization_aware, unknown_ranges
 
 
 def write_tflite(
@@ -24,10 +23,11 @@ def write_tflite(
     preprocess: Preprocess,
     path: Path,
     quantize: str,
-    calibration: Iterable[np.ndarray] = (),
+    calibration: Sequence[np.ndarray] = (),
+    in_float: Sequence[str] = (),
 ) -> None:
     """Writes what ``make_tflite`` makes."""
-    path.write_bytes(make_tflite(model, class_names, preprocess, quantize, calibration))
+    path.write_bytes(make_tflite(model, class_names, preprocess, quantize, calibration, in_float))
 
 
 def make_tflite(
@@ -35,7 +35,8 @@ def make_tflite(
     class_names: tuple[str, ...],
     preprocess: Preprocess,
     quantize: str,
-    calibration: Iterable[np.ndarray] = (),
+    calibration: Sequence[np.ndarray] = (),
+    in_float: Sequence[str] = (),
 ) -> bytes:
     """Converts ``model`` to a TFLite file with labels and preprocessing inside.
 
@@ -43,24 +44,29 @@ def make_tflite(
         model: images 0..255 -> logits.
         class_names: in the order of the logits.
         preprocess: how a client must resize an image.
-        quantize: ``none`` (float32), ``float16`` (weights), ``dynamic`` (int8 weights, float between the layers) or
-            ``int8`` (everything), the only one for a model of ``quantize_aware``.
-        calibration: uint8 squares (S, S, 3) of the training set, needed for ``int8``: they set the ranges, which a
-            model of ``quantize_aware`` has learnt already.
+        quantize: what is stored, and computed, in fewer bits.
+
+            - ``none``: nothing, it is float32.
+            - ``float16``: weights are stored so.
+            - ``dynamic``: int8 weights; an image's own range is measured before each layer. No calibration.
+            - ``mixed``: int8 convolutions and dense layers, float32 between them. See ``conversion.Mixed``.
+            - ``int8``: everything, input and output too; the only one for a model of ``quantize_aware``.
+            - ``int16x8``: int8 weights, int16 activations, for hardware that has them; slow on a CPU.
+        calibration: uint8 squares (S, S, 3) of the training set, needed for ``mixed``, ``int8`` and ``int16x8``: they
+            set the ranges, which a model of ``quantize_aware`` has learnt already.
+        in_float: of ``mixed``: layers that stay in float32, see ``conversion.Mixed.layers``.
 
     Raises:
-        KclsError: the converter failed, or made something other than one uint8 image of 0..255 in; or a model of
-            ``quantize_aware`` has no ranges yet or is to be quantized otherwise.
+        KclsError: the converter failed, or made something that does not take one uint8 image of 0..255 or that LiteRT
+            cannot run; or a model of ``quantize_aware`` has no ranges yet or is to be quantized otherwise.
     """
     if is_quantization_aware(model):
         _check_aware(model, quantize)
-    elif quantize == "int8":
-        model = edge_form(model)
     try:
-        contents = _convert(model, preprocess.image_size, quantize, calibration)
+        contents = convert(model, preprocess.image_size, quantize, calibration, in_float)
     except Exception as error:  # the converter raises many kinds
         raise KclsError(f"TFLite cannot express {model.name} with quantize {quantize!r}: {error}") from error
-    _check_input(contents)
+    _check(contents, f"{model.name} with quantize {quantize!r}")
     description = describe(model.name, f"Image classifier of {len(class_names)} classes.", labels.FILE_NAME)
     whole = io.BytesIO(add_metadata(contents, description))
     add_config(whole, class_names, preprocess)
@@ -80,46 +86,8 @@ def _check_aware(model: keras.Model, quantize: str) -> None:
         )
 
 
-def _convert(model: keras.Model, size: int, quantize: str, calibration: Iterable[np.ndarray]) -> bytes:
-    """The bare file: one uint8 image (1, size, size, 3) in, probabilities out."""
-    full_int8 = quantize == "int8"
-
-    def classify(image):
-        return tf.nn.softmax(model(tf.cast(image, tf.float32), training=False))
-
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    spec = tf.TensorSpec((1, size, size, 3), tf.float32 if full_int8 else tf.uint8, name="image")
-    archive.add_endpoint("serving_default", classify, input_signature=[spec])
-    with tempfile.TemporaryDirectory() as folder:
-        archive.write_out(folder, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if quantize != "none":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if quantize == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        if full_int8:
-            converter.inference_input_type = converter.inference_output_type = tf.uint8
-        if full_int8 and not is_quantization_aware(model):  # whose ranges are in the graph
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.representative_dataset = lambda: _representative(calibration)
-        with quiet_stderr():
-            return converter.convert()
-
-
-def _representative(squares: Iterable[np.ndarray]):
-    """The calibration images, each with a black and a white corner.
-
-    The input's range is then exactly 0..255, so that a pixel's byte is its quantized value.
-    """
-    for square in squares:
-        image = square[np.newaxis].astype(np.float32)
-        image[0, 0, 0], image[0, -1, -1] = 0, 255
-        yield [image]
-
-
-def _check_input(contents: bytes) -> None:
+def _check(contents: bytes, what: str) -> None:
+    """Raises a KclsError if a file does not take bytes, or LiteRT cannot run it."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=contents)
@@ -127,3 +95,9 @@ def _check_input(contents: bytes) -> None:
     scale, zero = image["quantization"]
     if image["dtype"] != np.uint8 or (scale and (abs(scale - 1) > 1e-6 or zero != 0)):
         raise KclsError(f"the converter made an input of {image['dtype']} with scale {scale} and zero point {zero}")
+    try:
+        with quiet_stderr():
+            interpreter.allocate_tensors()
+            interpreter.invoke()
+    except RuntimeError as error:  # an operator that has no kernel of this kind
+        raise KclsError(f"LiteRT cannot run {what}: {str(error).strip()}") from None

@@ -4,7 +4,15 @@
 back. ``edge_form`` is for the quantization of an ordinary network after its training.
 """
 
-from kcls.quantization.aware import edge_form, plain, quantize_aware
+from kcls.quantization.aware import can_be_aware, edge_form, plain, quantize_aware
 from kcls.quantization.ranges import calibrate, is_quantization_aware, unknown_ranges
 
-__all__ = ["calibrate", "edge_form", "is_quantization_aware", "plain", "quantize_aware", "unknown_ranges"]
+__all__ = [
+    "calibrate",
+    "can_be_aware",
+    "edge_form",
+    "is_quantization_aware",
+    "plain",
+    "quantize_aware",
+    "unknown_ranges",
+]

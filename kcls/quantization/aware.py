@@ -88,6 +88,11 @@ def quantize_aware(model: keras.Model, bits: int | Mapping[str, int] = 8) -> ker
     return _clone(model, clone, call)
 
 
+def can_be_aware(model: keras.Model) -> bool:
+    """Whether ``quantize_aware`` takes a model."""
+    return not is_quantization_aware(model) and not any(map(why_not, Graph(model).operations))
+
+
 def plain(model: keras.Model) -> keras.Model:
     """The ordinary network with the layers and the weights of a model of ``quantize_aware``, in float32.
 

@@ -17,6 +17,7 @@ from kcls.formats import FORMATS, QUANTIZATIONS, QUANTIZED, FormatName, Quantiza
 from kcls.quantization import is_quantization_aware
 from kcls.run import Run, finished_run, is_run
 from kcls.sections import ExportSection
+from kcls.weights.digest import weights_sha256
 
 
 def export(
@@ -46,9 +47,10 @@ def export(
         out: of anything but a run: where the files go; None is a folder with the model's name in the current one.
 
     Returns:
-        A report for each file: ``format``, ``path``, ``quantize``, ``origin`` of weights of another library,
-        ``size_bytes``, ``calibration_images`` where there are some, what ``gate.compare`` found, and ``latency_ms``
-        (median of one image, one thread for TFLite). They are written to ``report.json`` beside the files, too.
+        A report for each file: ``format``, ``path``, ``quantize``, ``weights_sha256`` of the model, ``origin``
+        of weights of another library, ``size_bytes``, ``calibration_images`` where there are some, what
+        ``gate.compare`` found, and ``latency_ms`` (median of one image, one thread for TFLite). They are written to
+        ``report.json`` beside the files, too.
 
     Raises:
         RecipeError: no formats, or an unknown one; ``calibration`` is missing, or an option would have no effect.
@@ -123,6 +125,7 @@ def _export_file(job: Job, name: FormatName, quantize: QuantizationName) -> dict
     expected = job.expected  # first, so that images that cannot be read are told before the work
     path = job.folder / format.name_of(model.model.name, quantize)
     report: dict[str, Any] = {"format": name, "path": str(path), "quantize": quantize}
+    report["weights_sha256"] = weights_sha256(model.model)
     if model.origin:
         report["origin"] = model.origin
     chosen: dict[str, Any] = {}

@@ -16,6 +16,7 @@ from kcls.data.preprocess import Preprocess
 from kcls.errors import KclsError
 from kcls.exporting.metadata import add_metadata, describe
 from kcls.quantization import edge_form, is_quantization_aware, unknown_ranges
+from kcls.weights.digest import weights_sha256
 
 
 def write_tflite(
@@ -52,6 +53,7 @@ def make_tflite(
         KclsError: the converter failed, or made something other than one uint8 image of 0..255 in; or a model of
             ``quantize_aware`` has no ranges yet or is to be quantized otherwise.
     """
+    digest = weights_sha256(model)
     if is_quantization_aware(model):
         _check_aware(model, quantize)
     elif quantize == "int8":
@@ -63,7 +65,7 @@ def make_tflite(
     _check_input(contents)
     description = describe(model.name, f"Image classifier of {len(class_names)} classes.", labels.FILE_NAME)
     whole = io.BytesIO(add_metadata(contents, description))
-    add_config(whole, class_names, preprocess)
+    add_config(whole, class_names, preprocess, digest)
     return whole.getvalue()
 
 

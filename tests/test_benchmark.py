@@ -130,6 +130,7 @@ def test_a_run_stands_for_its_tflite_files(files, tmp_path, monkeypatch, cli):
     assert f"{run} has no TFLite file yet; `kcls export {run} --tflite` writes one" in done.err
     for file in files:
         shutil.copy(file, run / "export")
+    shutil.copy(files[0], run / "export" / ".cifar_none.1234.tmp.tflite")  # of an export that was killed
     expected = sorted(str(run / "export" / file.name) for file in files)
     done = cli("benchmark", "--threads", "1", "--seconds", "0.05", "--json")  # the newest run
     assert done.code == 0 and len(done.out.splitlines()) == 1, done.err
@@ -169,19 +170,19 @@ def test_what_is_no_tflite_file_is_refused(tmp_path, cli):
     (tmp_path / "saved_model").mkdir()
     (tmp_path / "saved_model" / "saved_model.pb").touch()
     done = cli("benchmark", tmp_path / "nothing.tflite")
-    assert done.code == 1 and f"no file at {tmp_path / 'nothing.tflite'}" in done.err
+    assert done.code == 1 and f"no file at {tmp_path / 'nothing.tflite'}; only TFLite files are measured" in done.err
     for name in ("text.tflite", "saved_model"):
         done = cli("benchmark", tmp_path / name)
-        assert done.code == 1 and f"{tmp_path / name} is no TFLite model, and only these" in done.err
-        assert "`kcls export --tflite` makes them" in done.err
+        assert done.code == 1 and f"{tmp_path / name} is no TFLite model; only TFLite files are measured" in done.err
+        assert "`kcls export ARTIFACT --tflite` makes them" in done.err
 
 
 def test_numbers_that_make_no_sense_are_refused(files, cli):
     for threads in ("0", "-1"):
         done = cli("benchmark", files[0], "--threads", threads)
         assert done.code == 2 and f"threads are 1 or more, not {threads}" in done.err
-    for seconds in (0, -1.0, float("nan")):
-        with pytest.raises(RecipeError, match=f"seconds are more than 0, not {seconds:g}"):
+    for seconds in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(RecipeError, match=f"seconds are a number more than 0, not {seconds:g}"):
             kcls.benchmark(files[0], seconds=seconds)
 
 

@@ -7,7 +7,9 @@ import click
 from kcls.cli.shared import as_json
 from kcls.printing import print_benchmark, print_json
 
-# Flags: https://ai.google.dev/edge/litert/next/benchmark, and `--help` of both programs.
+# benchmark_model: https://ai.google.dev/edge/litert/next/benchmark; its flags are those of
+# https://github.com/tensorflow/tensorflow/tree/master/tensorflow/lite/tools/benchmark. The other program comes with
+# ai-edge-litert.
 ON_DEVICES = """
 On an Android phone with USB debugging, {which}:
   curl -LO https://storage.googleapis.com/litert/binaries/latest/android_arm64/benchmark_model

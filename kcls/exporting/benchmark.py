@@ -5,6 +5,7 @@ round, so that what else happens on the machine meets them all.
 """
 
 import json
+import math
 import os
 import platform
 import signal
@@ -16,6 +17,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, cast
+
+import numpy as np
 
 from kcls.errors import KclsError, RecipeError
 from kcls.formats import FORMATS
@@ -58,11 +61,13 @@ def benchmark(
     threads = tuple(dict.fromkeys(threads or (1, cores())))
     if unfit := [each for each in threads if each < 1]:
         raise RecipeError(f"threads are 1 or more, not {unfit[0]}")
-    if not seconds > 0:
-        raise RecipeError(f"seconds are more than 0, not {seconds:g}")
+    if not 0 < seconds < math.inf:
+        raise RecipeError(f"seconds are a number more than 0, not {seconds:g}")
     if artifacts is None or isinstance(artifacts, Run | str | Path):
         artifacts = [finished_run(None) if artifacts is None else artifacts]
     files = list(dict.fromkeys(file for artifact in artifacts for file in _files(artifact)))
+    for file in files:
+        _check(file)
     found = machine()
     with ExitStack() as stack:
         workers = [[stack.enter_context(_worker(file, each)) for each in threads] for file in files]
@@ -105,24 +110,22 @@ def _files(artifact: Run | str | Path) -> list[Path]:
     tflite = FORMATS["tflite"]
     if isinstance(artifact, Run) or is_run(artifact):
         run = finished_run(artifact)
-        files = sorted(file for file in (run.path / "export").glob("*") if tflite.recognises(file))
+        files = sorted(file for file in (run.path / "export").glob("[!.]*") if tflite.recognises(file))
         if not files:
             raise KclsError(f"{run.path} has no {tflite.title} yet; `kcls export {run.path} {tflite.flag}` writes one")
         return files
-    path = Path(artifact)
-    if path.is_file() and _is_tflite(path):
-        return [path]
-    if not path.exists():
-        raise KclsError(f"no file at {path}")
-    raise KclsError(f"{path} is no TFLite model, and only these are measured: `kcls export {tflite.flag}` makes them")
+    return [Path(artifact)]
 
 
-def _is_tflite(path: Path) -> bool:
+def _check(file: Path) -> None:
+    """Raises a KclsError if it is no TFLite model; reads all of it, so that loading finds it in the disk's cache."""
     try:
-        with open(path, "rb") as file:
-            return file.read(8)[4:] == b"TFL3"
+        contents = file.read_bytes() if file.is_file() else b""
     except OSError as error:
-        raise KclsError(f"cannot read {path}: {error.strerror}") from None
+        raise KclsError(f"cannot read {file}: {error.strerror}") from None
+    if contents[4:8] != b"TFL3":
+        what = f"{file} is no TFLite model" if file.exists() else f"no file at {file}"
+        raise KclsError(f"{what}; only TFLite files are measured: `kcls export ARTIFACT --tflite` makes them")
 
 
 class _Worker:
@@ -171,7 +174,7 @@ def _worker(file: Path, threads: int) -> Iterator[_Worker]:
     program = Path(__file__).with_name("measure.py")
     command = [sys.executable, "-P", str(program), str(file), str(threads)]  # -P: what lies beside it is not imported
     with (
-        tempfile.TemporaryFile("w+") as log,
+        tempfile.TemporaryFile("w+", errors="replace") as log,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as process,
     ):
         try:
@@ -188,8 +191,6 @@ def _row(file: Path, workers: list[_Worker]) -> dict[str, Any]:
 
 
 def _run(worker: _Worker) -> dict[str, Any]:
-    import numpy as np
-
     p50, p95 = np.percentile(worker.milliseconds, [50, 95]).tolist()
     return {
         "threads": worker.threads,

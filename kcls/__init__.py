@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from kcls.data import load_data
     from kcls.evaluation import evaluate
     from kcls.exporting import export
+    from kcls.exporting.benchmark import benchmark
     from kcls.models import create_model, list_models
     from kcls.prediction import predict
     from kcls.predictions import Predictions
@@ -38,6 +39,7 @@ _HOMES = {
     "predict": "kcls.prediction",
     "Predictions": "kcls.predictions",
     "export": "kcls.exporting",
+    "benchmark": "kcls.exporting.benchmark",
     "quantize_aware": "kcls.quantization",
     "Classifier": "kcls.artifact",
     "open_artifact": "kcls.artifact",
@@ -49,6 +51,7 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Run",
+    "benchmark",
     "create_model",
     "evaluate",
     "export",

@@ -101,6 +101,37 @@ def _print_tried(report: dict[str, Any]) -> None:
         click.echo(report["advice"])
 
 
+def print_benchmark(found: dict[str, Any]) -> None:
+    """Prints what was measured of TFLite files; loading and memory with the first number of threads."""
+    threads = [f"{run['threads']} thread{'s' * (run['threads'] > 1)}" for run in found["files"][0]["runs"]]
+    columns = ["file", "size", "load", "memory", "partitions", "left out"]
+    columns += [f"{share}, {each}" for each in threads for share in ("p50", "p95")]
+    rows = []
+    for file in found["files"]:
+        first = file["runs"][0]
+        row = [file["path"], _mebibytes(file["size_bytes"]), f"{first['load_ms']:.1f} ms"]
+        row += [_mebibytes(first["peak_memory_bytes"]), str(file["partitions"])]
+        row += [f"{sum(file['left_out'].values())} of {file['operators']}"]
+        rows.append(row + [f"{run[key]:.3f} ms" for run in file["runs"] for key in ("p50_ms", "p95_ms")])
+    print_table(columns, rows)
+    for file in found["files"]:
+        if file["left_out"]:
+            names = ", ".join(f"{count} {name}" for name, count in file["left_out"].items())
+            click.echo(f"XNNPACK leaves out of {file['path']}: {names}")
+    machine, before = found["machine"], _mebibytes(found["files"][0]["runs"][0]["memory_before_bytes"])
+    click.echo(
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['os']}, load {machine['load']:.1f} at the start; "
+        f"{machine['runtime']}, Python {machine['python']}\n"
+        f"load: opening, allocating and the first call, {threads[0]}; memory: the peak of that process, {before} of it "
+        "before the file was opened\n"
+        f"p50, p95: of one image, in {found['seconds']:g} s of calls for each file and number of threads"
+    )
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:.2f} MiB"
+
+
 def number(value: Any) -> str:
     """A fraction with four digits, a dash for None, or the value as it is."""
     if value is None:

@@ -1,5 +1,6 @@
 """Exported files: the same answers, labels inside, nothing but what an edge runtime has; bad ones refused."""
 
+import hashlib
 import json
 import shutil
 import warnings
@@ -23,6 +24,7 @@ from kcls.exporting import gate, tflite
 from kcls.exporting.tflite import make_tflite
 from kcls.formats import FORMATS, QUANTIZATIONS, FormatName, QuantizationName
 from kcls.predictions import Predictions
+from kcls.weights.digest import weights_sha256
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +155,31 @@ def test_labels_and_preprocessing_are_inside_the_file_and_beside_it(exported, le
     (entry_,) = [m for m in tree.metadata if m.name == b"TFLITE_METADATA"]
     metadata = bytes(tree.buffers[entry_.buffer].data)
     assert metadata[4:8] == b"M001" and b"labels.txt" in metadata and b"resnet20" in metadata
+
+
+def test_every_file_says_which_weights_it_came_from(exported, learned):
+    digest = hashlib.sha256()
+    for weight in open_artifact(learned.path).model.weights:  # as anyone may compute it
+        shape = ",".join(map(str, weight.shape))
+        digest.update(f"{weight.path} float32 {shape}\n".encode() + weight.numpy().astype("<f4").tobytes())
+    for (name, _), report in exported.items():
+        assert report["weights_sha256"] == digest.hexdigest()
+        if name == "tflite":
+            with zipfile.ZipFile(report["path"]) as inside:
+                config = json.loads(inside.read("kcls.json"))
+        else:
+            config = json.loads((Path(report["path"]) / "assets.extra" / "kcls.json").read_text())
+        assert config["weights_sha256"] == digest.hexdigest()
+
+
+def test_other_weights_have_another_digest(learned):
+    model = open_artifact(learned.path).model
+    old, weight = weights_sha256(model), model.weights[-1]
+    value = weight.numpy()
+    weight.assign(np.nextafter(value, np.inf))
+    assert weights_sha256(model) != old
+    weight.assign(value)
+    assert weights_sha256(model) == old
 
 
 def test_every_artifact_gives_the_same_answer_for_the_same_photo(exported, learned):

@@ -59,6 +59,7 @@ ALLOWED = {
         "backend",
         "files",
         "formats",
+        "section",
         "sections",
         "run",
         "data",

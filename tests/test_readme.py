@@ -34,6 +34,7 @@ def test_the_python_example_runs(code, tmp_path, monkeypatch):
 
 
 def test_every_option_and_command_that_is_named_exists(cli):
-    text = "".join(cli(*command, "--help").out for command in ([], ["train"], ["evaluate"], ["predict"], ["export"]))
+    commands = ([], ["train"], ["evaluate"], ["predict"], ["export"], ["benchmark"])
+    text = "".join(cli(*command, "--help").out for command in commands)
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", "".join(c for k, c in BLOCKS if k == "sh")))
     assert named - {"--version"} <= set(re.findall(r"--[a-z][a-z-]+", text + cli("models", "--help").out))

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from kcls import __version__
+from kcls.cli.benchmark import benchmark
 from kcls.cli.evaluate import evaluate
 from kcls.cli.export import export
 from kcls.cli.init import init
@@ -35,7 +36,7 @@ def cli(state: dict[str, Any] | None, debug: bool) -> None:
         state["debug"] |= debug
 
 
-for command in (init, train, evaluate, predict, export, models, recipes, runs):
+for command in (init, train, evaluate, predict, export, benchmark, models, recipes, runs):
     cli.add_command(command)
 
 

@@ -16,16 +16,21 @@ CONFIG_NAME = "kcls.json"
 MOST_BYTES = 8 * 2**20  # of a text: the names of 100,000 classes take less
 
 
-def config_files(class_names: tuple[str, ...], preprocess: Preprocess) -> dict[str, str]:
-    """Name -> text of the files that make a model a classifier."""
-    config = json.dumps({"preprocess": preprocess.to_dict()})
+def config_files(
+    class_names: tuple[str, ...], preprocess: Preprocess, weights_sha256: str | None = None
+) -> dict[str, str]:
+    """Name -> text of the files that make a model a classifier; an exported one says which weights it came from."""
+    origin = {"weights_sha256": weights_sha256} if weights_sha256 else {}
+    config = json.dumps({"preprocess": preprocess.to_dict(), **origin})
     return {labels.FILE_NAME: labels.to_text(class_names), CONFIG_NAME: config}
 
 
-def add_config(file: Path | IO[bytes], class_names: tuple[str, ...], preprocess: Preprocess) -> None:
+def add_config(
+    file: Path | IO[bytes], class_names: tuple[str, ...], preprocess: Preprocess, weights_sha256: str | None = None
+) -> None:
     """Adds these files to the archive of a model file."""
     with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
-        for name, text in config_files(class_names, preprocess).items():
+        for name, text in config_files(class_names, preprocess, weights_sha256).items():
             # A fixed date, so that the same model makes the same bytes.
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
 

@@ -19,6 +19,7 @@ from kcls.quantization import is_quantization_aware
 from kcls.run import Run, finished_run, is_run
 from kcls.section import size_in_bytes
 from kcls.sections import ExportSection
+from kcls.weights.digest import weights_sha256
 
 
 def export(
@@ -45,7 +46,8 @@ def export(
         max_drop: top-1, a fraction, that a quantized file may lose; None is what the recipe states, else 0.01.
         min_agreement: share of the images for which it must give the model's answer; None is what the recipe
             states, else 0.9.
-        max_size: that a TFLite file may have, ``4MB``, ``300KiB`` or a number of bytes; None is what the recipe states, else any number.
+        max_size: that a TFLite file may have, ``4MB``, ``300KiB`` or a number of bytes; None is what the recipe
+            states, else any.
         max_latency_ms: milliseconds that an image may take with a TFLite file on one thread of this machine; None is
             what the recipe states, else any.
         calibration: of anything but a run: a folder of images, with or without folders in it. Half of them, 256 at
@@ -54,10 +56,11 @@ def export(
         out: of anything but a run: where the files go; None is a folder with the model's name in the current one.
 
     Returns:
-        A report for each file: ``format``, ``path``, ``quantize``, ``origin`` of weights of another library,
-        ``size_bytes``, ``calibration_images`` where there are some, what ``gate.compare`` found, and ``latency_ms``
-        (median of one image, one thread for TFLite); of ``auto`` also ``tried`` and ``advice``, of a file with
-        sensitive layers in float ``layers_in_float``. They are written to ``report.json`` beside the files, too.
+        A report for each file: ``format``, ``path``, ``quantize``, ``weights_sha256`` of the model, ``origin``
+        of weights of another library, ``size_bytes``, ``calibration_images`` where there are some, what
+        ``gate.compare`` found, and ``latency_ms`` (median of one image, one thread for TFLite); of ``auto`` also
+        ``tried`` and ``advice``, of a file with sensitive layers in float ``layers_in_float``. They are written to
+        ``report.json`` beside the files, too.
 
     Raises:
         RecipeError: no formats, or an unknown one; ``calibration`` is missing, or an option would have no effect.
@@ -142,6 +145,7 @@ def _export_file(job: Job, name: FormatName, choice: Choice) -> dict[str, Any]:
     expected = job.expected  # first, so that images that cannot be read are told before the work
     path = job.folder / format.name_of(model.model.name, quantize)
     report: dict[str, Any] = {"format": name, "path": str(path), "quantize": quantize}
+    report["weights_sha256"] = weights_sha256(model.model)
     if model.origin:
         report["origin"] = model.origin
     chosen: dict[str, Any] = {}

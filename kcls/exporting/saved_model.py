@@ -8,6 +8,7 @@ import tensorflow as tf
 from kcls.data.archive import config_files
 from kcls.data.decode import decode_tensor
 from kcls.data.preprocess import Preprocess
+from kcls.weights.digest import weights_sha256
 
 
 def write_saved_model(model: keras.Model, class_names: tuple[str, ...], preprocess: Preprocess, folder: Path) -> None:
@@ -41,5 +42,5 @@ def write_saved_model(model: keras.Model, class_names: tuple[str, ...], preproce
     archive.write_out(str(folder), verbose=False)
     extra = folder / "assets.extra"
     extra.mkdir()
-    for name, text in config_files(class_names, preprocess).items():
+    for name, text in config_files(class_names, preprocess, weights_sha256(model)).items():
         (extra / name).write_text(text, encoding="utf-8")

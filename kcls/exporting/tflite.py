@@ -15,6 +15,7 @@ from kcls.errors import KclsError
 from kcls.exporting.conversion import convert
 from kcls.exporting.metadata import add_metadata, describe
 from kcls.quantization import is_quantization_aware, unknown_ranges
+from kcls.weights.digest import weights_sha256
 
 
 def write_tflite(
@@ -60,6 +61,7 @@ def make_tflite(
         KclsError: the converter failed, or made something that does not take one uint8 image of 0..255 or that LiteRT
             cannot run; or a model of ``quantize_aware`` has no ranges yet or is to be quantized otherwise.
     """
+    digest = weights_sha256(model)
     if is_quantization_aware(model):
         _check_aware(model, quantize)
     try:
@@ -69,7 +71,7 @@ def make_tflite(
     _check(contents, f"{model.name} with quantize {quantize!r}")
     description = describe(model.name, f"Image classifier of {len(class_names)} classes.", labels.FILE_NAME)
     whole = io.BytesIO(add_metadata(contents, description))
-    add_config(whole, class_names, preprocess)
+    add_config(whole, class_names, preprocess, digest)
     return whole.getvalue()
 
 

@@ -208,8 +208,7 @@ class ExportSection(Section):
             return dict.fromkeys(gate, f"without format {' or '.join(map(repr, QUANTIZED))}")
         fields: dict[str, str] = {}
         if self.quantize != "auto" and not QUANTIZATIONS[self.quantize].calibrated:
-            calibrated = [repr(name) for name, row in QUANTIZATIONS.items() if row.calibrated] + ["'auto'"]
-            fields["calibration_images"] = f"unless quantize is {' or '.join(calibrated)}"
+            fields["calibration_images"] = f"with quantize {self.quantize!r}, which needs no images"
         if self.quantize == "none":
             fields |= dict.fromkeys(("max_drop", "min_agreement"), "without quantize: a float file must be exact")
         return fields

@@ -71,19 +71,23 @@ def export(
     asked = (quantize,) if isinstance(quantize, str) else tuple(quantize or ())
     limits = dict(max_drop=max_drop, min_agreement=min_agreement, max_size=max_size, max_latency_ms=max_latency_ms)
     wishes = tuple(formats or ()), asked, {name: limit for name, limit in limits.items() if limit is not None}
-    if artifact is None or isinstance(artifact, Run) or is_run(artifact):
-        if calibration or out:
-            raise RecipeError("calibration and out are not for a run: its recipe says which images, and it has a place")
-        run = finished_run(artifact)
-        job = job_of_run(run, _options(run.recipe.export, *wishes))
-    else:
-        if max_drop is not None:
-            raise RecipeError("max_drop has no effect on images without labels; min_agreement is the limit there")
-        job = job_of_weights(artifact, calibration, out, _options(None, *wishes))
+    job = _job(artifact, wishes, calibration, out)
     if "auto" in (*asked, job.options.quantize) and is_quantization_aware(job.model.model):
         raise RecipeError(f"{job.model.model.name} is quantization-aware, so its file is int8: nothing to choose")
     choices = [choose(job) if each == "auto" else Choice(each) for each in asked or (job.options.quantize,)]
     return [_export_file(job, name, choice) for name, choice in _files(job.options.formats, choices)]
+
+
+def _job(artifact: Run | str | Path | None, wishes: tuple, calibration, out) -> Job:
+    """What is exported, how and where; ``wishes`` are the last arguments of ``_options``."""
+    if artifact is None or isinstance(artifact, Run) or is_run(artifact):
+        if calibration or out:
+            raise RecipeError("calibration and out are not for a run: its recipe says which images, and it has a place")
+        run = finished_run(artifact)
+        return job_of_run(run, _options(run.recipe.export, *wishes))
+    if "max_drop" in wishes[-1]:
+        raise RecipeError("max_drop has no effect on images without labels; min_agreement is the limit there")
+    return job_of_weights(artifact, calibration, out, _options(None, *wishes))
 
 
 def _files(formats: tuple[FormatName, ...], choices: list[Choice]) -> Iterator[tuple[FormatName, Choice]]:

@@ -80,6 +80,9 @@ def print_exports(reports: list[dict[str, Any]]) -> None:
         ),
     )
     click.echo(f"compared on {reports[0]['count']:,} images of {reports[0]['split']}; latency of one image")
+    for page in (shlex.quote(r["path"]) for r in reports if r["format"] == "web"):
+        click.echo(f"Look at it on http://127.0.0.1:8000: python -m http.server -d {page} --bind 127.0.0.1 8000")
+        click.echo("(elsewhere than on this machine, browsers allow the camera on https only)")
 
 
 def number(value: Any) -> str:

@@ -66,6 +66,7 @@ ALLOWED = {
         "predictions",
         "weights",
         "quantization",
+        "shipped",
     },
     "shipped": {"errors"},
     "starter": {"errors", "yaml_lines", "data"},

@@ -40,7 +40,7 @@ def format_flags(command):
 @click.option("--out", type=click.Path(), help="Not of a run: folder for the files. [default: the model's name]")
 @as_json
 def export(artifact, formats, quantize, max_drop, min_agreement, calibration, out, json_) -> None:
-    """Write a run as a SavedModel, a TFLite file, or what its recipe states.
+    """Write a run as a SavedModel, a TFLite file, a web page, or what its recipe states.
 
     Every file is opened again and compared with the model on held-out images; one that is not as good is refused
     with exit code 4. A .keras file or a source of pretrained weights, such as package/efficientnet_lite0, has no

@@ -85,7 +85,9 @@ def test_a_page_is_an_artifact_with_the_models_answers(pages, learned):
             "labels.txt",
             "kcls.json",
         }
-        assert open_artifact(page).class_names == tuple("0123456789")
+        classifier = open_artifact(page)
+        assert classifier.class_names == tuple("0123456789")
+        assert (classifier.output["dtype"] == np.uint8) == (report["quantize"] == "int8")
         assert json.loads((page / "kcls.json").read_text())["preprocess"]["image_size"] == 24
     evaluation = kcls.evaluate(pages["none"]["path"])
     assert evaluation.summary["top1"] == pages["none"]["top1"]

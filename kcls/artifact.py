@@ -20,7 +20,7 @@ from kcls.data.archive import read_config
 from kcls.data.decode import decode_tensor
 from kcls.data.preprocess import Preprocess
 from kcls.errors import KclsError
-from kcls.formats import FORMATS
+from kcls.formats import FORMATS, PAGE_MODEL
 from kcls.run import finished_run, is_run
 from kcls.weights.source import is_source
 
@@ -203,6 +203,11 @@ class TFLiteClassifier(SquareClassifier):
             scale, zero = self.output["quantization"]
             values = (values.astype(np.float32) - zero) * scale
         return values
+
+
+def open_web_page(path: Path, **options: int | None) -> TFLiteClassifier:
+    """The model of a web page of ``kcls export``; ``options`` are those of ``TFLiteClassifier``."""
+    return TFLiteClassifier(path / PAGE_MODEL, **options)
 
 
 def _check_shapes(

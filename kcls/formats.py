@@ -5,15 +5,18 @@ writes and opens a format is named here and loaded when it is used.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-FormatName = Literal["saved_model", "tflite"]
+FormatName = Literal["saved_model", "tflite", "web"]
 QuantizationName = Literal["none", "float16", "dynamic", "mixed", "int8", "int16x8"]
 QuantizeName = QuantizationName | Literal["auto"]
 """What may be asked for: ``auto`` chooses a quantization."""
+
+PAGE_MODEL = "model.tflite"
+"""The TFLite file in the folder of a web page."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,17 @@ _ROWS = (
     ),
 )
 
-FORMATS: dict[FormatName, Format] = {row.name: row for row in _ROWS}
+_WEB_PAGE = replace(  # a TFLite file with a page around it, so what is not named here is as there
+    _ROWS[1],
+    name="web",
+    title="web page",
+    file_name="{model}_{quantize}_web",
+    recognises=lambda path: (path / PAGE_MODEL).is_file() and (path / "index.html").is_file(),
+    opener="kcls.artifact:open_web_page",
+    writer="kcls.exporting.web:write_web_page",
+)
+
+FORMATS: dict[FormatName, Format] = {row.name: row for row in (*_ROWS, _WEB_PAGE)}
 
 QUANTIZATIONS: dict[QuantizationName, Quantization] = {
     name: row for format in FORMATS.values() for name, row in format.quantizations.items()

@@ -83,6 +83,9 @@ def print_exports(reports: list[dict[str, Any]]) -> None:
     for report in reports:
         if report.get("tried"):
             _print_tried(report)
+    for page in (shlex.quote(r["path"]) for r in reports if r["format"] == "web"):
+        click.echo(f"Look at it on http://127.0.0.1:8000: python -m http.server -d {page} --bind 127.0.0.1 8000")
+        click.echo("(elsewhere than on this machine, browsers allow the camera on https only)")
 
 
 def _print_tried(report: dict[str, Any]) -> None:
@@ -90,10 +93,8 @@ def _print_tried(report: dict[str, Any]) -> None:
     rows = []
     for r in report["tried"]:
         name = r["quantize"] + (f", {r['layers_in_float']} in float" if "layers_in_float" in r else "")
-        size, latency = (
-            (f"{r['size_bytes'] / 1024:,.0f} KiB", f"{r['latency_ms']:.2f} ms") if "latency_ms" in r else "--"
-        )
-        rows.append([name, size, latency, number(r.get("top1")), number(r.get("agreement")), r["refused"] or "good"])
+        cost = [f"{r['size_bytes'] / 1024:,.0f} KiB", f"{r['latency_ms']:.2f} ms"] if "latency_ms" in r else ["-", "-"]
+        rows.append([name, *cost, number(r.get("top1")), number(r.get("agreement")), r["refused"] or "good"])
     split = next((r["split"] for r in report["tried"] if "split" in r), "the images to choose on")
     click.echo(f"\nauto tried, on {split}, and took {report['quantize']}:")
     print_table(["quantize", "size", "latency", "top1", "agreement", ""], rows)

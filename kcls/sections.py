@@ -216,7 +216,7 @@ class ExportSection(Section):
     @model_validator(mode="after")
     def _consistent(self):
         if not self.formats:
-            raise ValueError("formats is empty: name saved_model, tflite or both, or leave the section out")
+            raise ValueError("formats is empty: name saved_model, tflite, web or several, or leave the section out")
         return self
 
 

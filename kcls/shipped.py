@@ -1,11 +1,19 @@
-"""The recipes that travel with kcls, so that one without its sources has them, too."""
+"""What travels with kcls, so that one without its sources has it, too: the recipes, and the web page of an export."""
 
 from pathlib import Path
 
 from kcls.errors import RecipeError, near
 
 _HERE = Path(__file__).parent
-FOLDER = _HERE / "recipes" if (_HERE / "recipes").is_dir() else _HERE.parent / "recipes"  # of a wheel; of the sources
+
+
+def _folder(name: str, sources: str) -> Path:
+    """Where a folder is: inside kcls if that came as a wheel, else where its sources have it."""
+    return _HERE / name if (_HERE / name).is_dir() else _HERE.parent / sources
+
+
+FOLDER = _folder("recipes", "recipes")
+WEB_PAGE = _folder("web", "export/web")
 
 
 def list_recipes() -> dict[str, str]:

@@ -67,6 +67,7 @@ ALLOWED = {
         "predictions",
         "weights",
         "quantization",
+        "shipped",
     },
     "shipped": {"errors"},
     "starter": {"errors", "yaml_lines", "data"},

@@ -281,7 +281,7 @@ def test_all_errors_come_at_once(load):
             "saved_model, tflite",
             "saved_model, tflit",
             "14: export.formats.1",
-            "input should be 'saved_model' or 'tflite', not 'tflit'; did you mean 'tflite'?",
+            "input should be 'saved_model', 'tflite' or 'web', not 'tflit'; did you mean 'tflite'?",
         ),
         (
             "{name: resnet20}",
@@ -371,7 +371,7 @@ def test_a_value_outside_its_range_is_refused(load, override):
         ),
         (
             ["export.formats=[saved_model]"],
-            "r.yaml:13: export: quantize has no effect without format 'tflite'",
+            "r.yaml:13: export: quantize has no effect without format 'tflite' or 'web'",
         ),
         (
             ["export.quantize=float16", "export.calibration_images=9"],
@@ -430,7 +430,7 @@ def test_a_field_without_effect_is_refused_with_the_reason(load, overrides, expe
         ),
         (
             ["export.formats=[]", "export.quantize=null"],
-            "r.yaml:13: export: formats is empty: name saved_model, tflite or both, or leave the section out",
+            "r.yaml:13: export: formats is empty: name saved_model, tflite, web or several, or leave the section out",
         ),
     ],
 )

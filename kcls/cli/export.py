@@ -57,7 +57,7 @@ class Milliseconds(click.ParamType):
 @click.option("--out", type=click.Path(), help="Not of a run: folder for the files. [default: the model's name]")
 @as_json
 def export(artifact, formats, json_, **options) -> None:
-    """Write a run as a SavedModel, a TFLite file, or what its recipe states.
+    """Write a run as a SavedModel, a TFLite file, a web page, or what its recipe states.
 
     Every file is opened again and compared with the model on held-out images; one that is not as good, or larger or
     slower than allowed, is refused with exit code 4. --quantize auto takes the fastest of the smallest kind (8, 16,

@@ -246,9 +246,9 @@ class Recipe(Section):
         if late:
             raise ValueError(f"optimizer.milestones {late} would never be reached: {which} is {shortest}")
         self._check_frozen(stages)
-        if self.train.ends_quantize_aware and self.export and set(QUANTIZED) & set(self.export.formats):
-            if self.export.quantize != "int8":
-                raise ValueError(f"export.quantize is {self.export.quantize!r}, and train.quantize_aware is for 'int8'")
+        wanted = self.train.ends_as
+        if wanted and self.export and set(QUANTIZED) & set(self.export.formats) and self.export.quantize != wanted:
+            raise ValueError(f"export.quantize is {self.export.quantize!r}, and train.quantize_aware is for {wanted!r}")
         if self.image.size and self.augment.crop_padding >= self.image.size:
             raise ValueError(
                 f"augment.crop_padding ({self.augment.crop_padding} px) must be below image.size ({self.image.size} px)"

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from kcls.section import Count, Positive, Section
 
 Frozen = Literal["backbone", "norms"]
+Aware = bool | Literal["mixed"]
 _NO_VIEWS = {"views": "unless freeze is 'backbone'"}
 
 
@@ -16,15 +17,15 @@ class Stage(Section):
     ``freeze`` is what stays as it is. ``backbone``: all but the head. Each image then goes through the network only
     ``views`` times, first as it is and then with random changes; the epochs take the views in turn, and compute
     nothing but the head. ``norms``: the factors, offsets and statistics of batch norms, which a small data set cannot
-    measure. ``lr`` replaces ``optimizer.lr``. ``quantize_aware`` trains the network as its int8 file will compute, see
-    ``kcls.quantize_aware``; the stages after it do so, too.
+    measure. ``lr`` replaces ``optimizer.lr``. ``quantize_aware`` trains the network as its int8 file will compute, or
+    with ``mixed`` as its file of quantize ``mixed``, see ``kcls.quantize_aware``; the stages after it do so, too.
     """
 
     epochs: Count
     freeze: Frozen | None = None
     views: Count = 1
     lr: Positive | None = None
-    quantize_aware: bool = False
+    quantize_aware: Aware = False
 
     def idle(self):
         """See ``Section.idle``."""
@@ -49,7 +50,7 @@ class TrainSection(Section):
     epochs: Count | None = None
     freeze: Frozen | None = None
     views: Count = 1
-    quantize_aware: bool = False
+    quantize_aware: Aware = False
     stages: Annotated[tuple[Stage, ...], Field(strict=False)] = ()
     batch_size: Count
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -67,9 +68,10 @@ class TrainSection(Section):
         return (Stage(epochs=self.epochs, freeze=self.freeze, quantize_aware=self.quantize_aware, **views),)
 
     @property
-    def ends_quantize_aware(self) -> bool:
-        """Whether what is trained in the end is a quantization-aware network."""
-        return self.all_stages[-1].quantize_aware
+    def ends_as(self) -> Literal["int8", "mixed"] | None:
+        """For which quantization the network is aware that is trained in the end; None if it is an ordinary one."""
+        aware = self.all_stages[-1].quantize_aware
+        return "mixed" if aware == "mixed" else "int8" if aware else None
 
     @property
     def total_epochs(self) -> int:
@@ -87,6 +89,7 @@ class TrainSection(Section):
         if not self.all_stages:
             raise ValueError("epochs is missing, or stages")
         aware = [stage.quantize_aware for stage in self.all_stages]
-        if aware != sorted(aware):
-            raise ValueError("stages: once one is quantize_aware, those after it are, too")
+        first = next((number for number, each in enumerate(aware) if each), len(aware))
+        if len(set(aware[first:])) > 1:
+            raise ValueError("stages: once one is quantize_aware, those after it are, too, in the same way")
         return self

@@ -54,7 +54,15 @@ def pixels(model: keras.Model, count: int = 4) -> np.ndarray:
 
 @functools.cache
 def pair(label: str) -> tuple[keras.Model, keras.Model]:
-    """The jittered tiny model of a row and its calibrated clone, which tests must leave as they are.
+    """The model of ``scaled`` and its calibrated clone, which tests must leave as they are."""
+    model, x = scaled(label)
+    aware = quantize_aware(model)
+    calibrate(aware, x)
+    return model, aware
+
+
+def scaled(label: str) -> tuple[keras.Model, np.ndarray]:
+    """The jittered tiny model of a row, and images.
 
     Its last weights are scaled such that the logits are near 1, or all probabilities would be 0 or 1.
     """
@@ -64,9 +72,7 @@ def pair(label: str) -> tuple[keras.Model, keras.Model]:
     last = [layer for layer in model.layers if layer.trainable_weights][-1]
     for weight in last.trainable_weights:
         weight.assign(weight / scale)
-    aware = quantize_aware(model)
-    calibrate(aware, x)
-    return model, aware
+    return model, x
 
 
 def scaled_error(model: keras.Model, other: keras.Model) -> float:
@@ -126,7 +132,11 @@ def test_what_the_clone_changes_is_rounding(label):
 
 @every_kind
 def test_every_weight_learns(label):
-    aware = quantize_aware(pair(label)[0])
+    learns(quantize_aware(pair(label)[0]))
+
+
+def learns(aware: keras.Model) -> None:
+    """Checks that a step finds all ranges, and a gradient for each weight."""
     assert len(unknown_ranges(aware)) == sum(isinstance(layer, Range) for layer in aware.layers)
     x = pixels(aware, 8)
     with tf.GradientTape() as tape:
@@ -193,6 +203,44 @@ def test_the_int8_file_computes_what_the_clone_computes_in_one_graph(label):
     assert np.abs(answers - tf.nn.softmax(logits(aware, x))).max() < 0.15
 
 
+every_transformer = pytest.mark.parametrize(
+    "label", ["vit", *(pytest.param(n, marks=pytest.mark.heavy) for n in ("swin", "convnext", "coatnet", "cct"))]
+)
+
+
+@every_transformer
+def test_the_mixed_file_computes_what_its_clone_computes_in_one_graph(label):
+    model, _ = scaled(label)
+    aware, x = quantize_aware(model, quantize="mixed"), pixels(model)
+    calibrate(aware, x)
+    answers, graphs, left = run(make_tflite(aware, NAMES, Preprocess(x.shape[1]), "mixed"), x)
+    assert graphs == 1 and left == {"CAST": 1}
+    # As for int8 files, whose 0.09 it has not: a few layers are rounded, and sums are not. 0.025 was measured.
+    assert np.abs(answers - tf.nn.softmax(logits(aware, x))).max() < 0.04
+    assert scaled_error(model, aware) > 1e-3  # the clone does round
+    back = plain(aware)
+    assert [w.path for w in back.weights] == [w.path for w in model.weights] and scaled_error(model, back) == 0
+
+
+@every_transformer
+def test_every_weight_of_a_mixed_clone_learns(label):
+    learns(quantize_aware(scaled(label)[0], quantize="mixed"))
+
+
+def test_in_a_mixed_network_what_a_kernel_takes_and_gives_is_rounded_and_nothing_twice():
+    def parted(x):
+        x = layers.Conv2D(4, 3, padding="same", name="a")(layers.Rescaling(1 / 255, name="scale")(x))
+        x = layers.Activation("relu", name="relu")(layers.BatchNormalization(name="norm")(x))
+        x = layers.LayerNormalization(name="ln")(layers.Conv2D(4, 1, name="b")(x))
+        return layers.Activation("gelu", name="gelu")(layers.Dense(5, name="c")(x))
+
+    aware = quantize_aware(network(parted), quantize="mixed")
+    names = [layer.name for layer in aware.layers if isinstance(layer, Range)]
+    assert names == ["scale_range", "relu_range", "b_range", "ln_range", "c_range"]
+    with pytest.raises(KclsError, match="StdConv2D has a kernel without an int8 form"):
+        quantize_aware(build("bit"), quantize="mixed")
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("label", [label for label in TINY if label not in REFUSED and label not in FILES])
 def test_every_other_network_of_convolutions_is_taken(label):
@@ -201,7 +249,7 @@ def test_every_other_network_of_convolutions_is_taken(label):
 
 @pytest.mark.parametrize("label", [pytest.param(n, marks=() if n == "bit" else pytest.mark.heavy) for n in REFUSED])
 def test_a_layer_without_an_int8_form_is_named(label):
-    with pytest.raises(KclsError, match=rf"{REFUSED[label]} has no int8 form.*quantize dynamic"):
+    with pytest.raises(KclsError, match=rf"{REFUSED[label]} has no int8 form.*quantize_aware mixed"):
         quantize_aware(build(label))
 
 

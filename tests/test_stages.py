@@ -8,7 +8,7 @@ import pytest
 from conftest import TINY_RECIPE
 
 import kcls
-from kcls.errors import DataError, Interrupted, RecipeError
+from kcls.errors import DataError, Interrupted, KclsError, RecipeError
 from kcls.quantization import is_quantization_aware, unknown_ranges
 from kcls.recipe import load_recipe
 from kcls.training import entry, loop, stages
@@ -207,7 +207,15 @@ def test_features_that_would_fill_the_memory_are_refused(staged, tmp_path, monke
             ["train.quantize_aware=true", "export={formats: [tflite]}"],
             "export.quantize is 'none', and train.quantize_aware is for 'int8'",
         ),
+        (
+            ["train.quantize_aware=mixed", "export={formats: [tflite], quantize: int8}"],
+            "export.quantize is 'int8', and train.quantize_aware is for 'mixed'",
+        ),
         (["train={stages: [{epochs: 3, quantize_aware: true}, {epochs: 3}], batch_size: 64}"], "once one is"),
+        (
+            ["train={stages: [{epochs: 3, quantize_aware: true}, {epochs: 3, quantize_aware: mixed}], batch_size: 64}"],
+            "once one is quantize_aware, those after it are, too, in the same way",
+        ),
         (["P", "train.quantize_aware=true", "train.freeze=backbone"], "quantize_aware trains all kernels"),
     ],
 )
@@ -265,6 +273,7 @@ def test_a_quantization_aware_run_gives_a_model_and_a_file_that_agree(aware):
     assert file["max_difference"] < 0.01  # 2.5 steps of 1 / 256; its answers differ more often, as it is hardly trained
 
 
+@pytest.mark.heavy
 def test_the_best_epoch_is_one_of_the_quantization_aware_stage(aware):
     assert max(row["epoch"] for row in aware.history() if row["best"]) > 1
 
@@ -305,3 +314,15 @@ def test_a_network_without_an_int8_form_is_refused_by_its_layer(tmp_path):
     recipe = load_recipe(tmp_path / "r.yaml", ["train.quantize_aware=true", "image.size=16"])
     with pytest.raises(RecipeError, match="train.quantize_aware: vit_tiny_16 cannot be made quantization-aware"):
         kcls.train(recipe, out=tmp_path / "run")
+
+
+@pytest.mark.heavy
+def test_a_transformer_is_trained_for_its_mixed_file_and_exported_as_that(tmp_path):
+    (tmp_path / "r.yaml").write_text(TINY_RECIPE.replace("{name: resnet20, options: {units: 1, width: 4}}", VIT))
+    aware = AWARE.replace("true", "mixed")
+    recipe = load_recipe(tmp_path / "r.yaml", [f"train={aware}", "optimizer.warmup_epochs=0.5", "image.size=16"])
+    run = kcls.train(recipe, out=tmp_path / "run")
+    (file,) = kcls.export(run, ["tflite"], quantize="mixed", max_drop=1, min_agreement=0.8)
+    assert "calibration_images" not in file and file["max_difference"] < 0.01
+    with pytest.raises(KclsError, match="its file is mixed, not 'int8'"):
+        kcls.export(run, ["tflite"], quantize="int8")

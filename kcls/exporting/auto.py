@@ -17,6 +17,9 @@ from kcls.quantization import can_be_aware
 KINDS: tuple[tuple[QuantizationName, ...], ...] = (("int8", "mixed", "dynamic"), ("float16",), ("none",))
 """Quantizations of 8, 16 and 32 bits a weight: files of one kind are about as large as each other."""
 
+AWARE: dict[QuantizationName, str] = {"int8": "true", "mixed": "mixed"}
+"""What a network can be trained for, as a recipe says it."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -128,10 +131,12 @@ def _report(job: Job, trials: list[Trial]) -> dict[str, Any]:
 
 
 def _advice(job: Job, trials: list[Trial]) -> str:
-    """What may help if int8 was refused for its answers; empty if nothing is known."""
-    if not _answers_otherwise(trials, "int8") or not can_be_aware(job.model.model):
+    """What may help if what a network can be trained for was refused for its answers; empty if nothing."""
+    ways = (name for name in AWARE if can_be_aware(job.model.model, name))
+    way = next(ways, None)
+    if way is None or not _answers_otherwise(trials, way):
         return ""
     return (
-        "int8 may be as good after a last stage of training that is quantization-aware: "
-        "`- {epochs: 3, lr: 0.01, quantize_aware: true}` in train.stages, with a tenth of the learning rate before"
+        f"{way} may be as good after a last stage of training that is quantization-aware: `- {{epochs: 3, lr: 0.01, "
+        f"quantize_aware: {AWARE[way]}}}` in train.stages, with a tenth of the learning rate before"
     )

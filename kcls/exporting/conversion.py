@@ -5,19 +5,25 @@ One uint8 image (1, S, S, 3) in, the probabilities (1, C) out, builtin operators
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-import flatbuffers
 import keras
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from kcls.backend import quiet_stderr
-from kcls.quantization import edge_form, is_quantization_aware
+from kcls.exporting.rewrite import KERNELS, Rewriting
+from kcls.quantization import (
+    calibrate,
+    can_be_aware,
+    edge_form,
+    is_quantization_aware,
+    mixed_form,
+    quantize_aware,
+)
 
-KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _OTHERS = [name for name in vars(schema.BuiltinOperator) if name.isupper() and name not in KERNELS]
 _INT16 = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
 
@@ -28,17 +34,17 @@ def convert(
     """The file of ``model``, images 0..255 -> logits.
 
     Args:
-        model: an ordinary network, or one of ``quantize_aware``, for ``int8``.
+        model: an ordinary network, or one of ``quantize_aware``, for ``int8`` or ``mixed``.
         size: S.
         quantize: see ``make_tflite``.
         calibration: uint8 squares (S, S, 3) that set ranges.
         in_float: see ``Mixed.file``.
     """
     aware = is_quantization_aware(model)
-    if quantize in ("int8", "mixed") and not aware:
-        model = edge_form(model)
     if quantize == "mixed":
         return Mixed(model, size, calibration).file(in_float)
+    if quantize == "int8" and not aware:
+        model = edge_form(model)
     full_int8 = quantize == "int8"
     with _converter(model, size, tf.float32 if full_int8 else tf.uint8) as converter:
         if quantize != "none":
@@ -55,7 +61,7 @@ def convert(
             converter.representative_dataset = lambda: _from_black_to_white(calibration)
         with quiet_stderr():
             contents = converter.convert()
-    return float_depthwise(contents) if quantize == "dynamic" else contents
+    return Rewriting(contents).float_depthwise() if quantize == "dynamic" else contents
 
 
 class Mixed:
@@ -64,13 +70,26 @@ class Mixed:
     What is between them, such as a layer norm, GELU, softmax or a residual sum, needs no range and no kernel that a
     delegate lacks, so that any network is one graph there. The network is calibrated once.
 
+    The converter alone would fuse normalizations with kernels and hand scales on through reshapes: a ViT of digits then
+    agreed with itself on 92.8 % of 359 images, and does on 98.3 % with the ranges of ``quantize_aware``.
+
     Args:
-        model: images 0..255 -> logits.
+        model: images 0..255 -> logits; one of ``quantize_aware`` has learnt its ranges.
         size: S.
-        calibration: uint8 squares (S, S, 3) that set the ranges.
+        calibration: uint8 squares (S, S, 3) that set the ranges of an ordinary network.
     """
 
     def __init__(self, model: keras.Model, size: int, calibration: Sequence[np.ndarray]):
+        if can_be_aware(model, "mixed"):
+            model = quantize_aware(model, quantize="mixed")
+            calibrate(model, np.stack(calibration))
+        learned: dict[str, tuple] = {}
+        if is_quantization_aware(model):
+            model, learned = mixed_form(model)
+            calibration = [np.zeros((size, size, 3), np.uint8)]  # whose ranges are replaced
+        else:
+            model = edge_form(model)
+
         def squares():
             return ([square[np.newaxis]] for square in calibration)
 
@@ -83,19 +102,37 @@ class Mixed:
                 debug_dataset=squares,
                 debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=_OTHERS),
             )
+        self._without_range: list[str] = []
+        if learned:
+            calibrated = Rewriting(self._debugger.calibrated_model)
+            found = {name: layer_of(name, model.name, learned) for name in calibrated.outputs(KERNELS)}
+            self._without_range = [name for name, layer in found.items() if layer is None]
+            ranges = {name: learned[layer] for name, layer in found.items() if layer}
+            self._debugger.calibrated_model = calibrated.set_ranges(ranges)
 
     def layers(self) -> list[str]:
         """The layers with a kernel, by the names of their outputs in the file, in the order of computation."""
-        tree = schema.ModelT.InitFromPackedBuf(bytearray(self.file()), 0)
-        (graph,) = tree.subgraphs
-        kernels = [op for op in graph.operators if _is(tree, op, *KERNELS)]
-        return [graph.tensors[op.outputs[0]].name.decode() for op in kernels]
+        return [name for name in Rewriting(self.file()).outputs(KERNELS) if name not in self._without_range]
 
     def file(self, in_float: Sequence[str] = ()) -> bytes:
         """The file in which the layers ``in_float`` stay in float32, too."""
-        self._debugger.options.denylisted_nodes = list(in_float)
+        self._debugger.options.denylisted_nodes = [*self._without_range, *in_float]
         with quiet_stderr():
             return self._debugger.get_nondebug_quantized_model()
+
+
+def layer_of(tensor: str, model: str, layers: Collection[str]) -> str | None:
+    """The last of some layers that a tensor of a file came from: its name holds those of all that was fused.
+
+    Args:
+        tensor: its name, ``model_1/stem_conv_1/convolution;model_1/stem_norm_1/...``, numbered or not.
+        model: the name of the network.
+        layers: the names to look for, in order.
+    """
+    parts = {part for place in tensor.split(";") for part in place.split("/")}
+    if f"{model}_1" in parts:
+        parts = {part.removesuffix("_1") for part in parts}
+    return next((name for name in reversed(list(layers)) if name in parts), None)
 
 
 @contextmanager
@@ -125,47 +162,3 @@ def _from_black_to_white(squares: Sequence[np.ndarray]) -> Iterator[list[np.ndar
         image = square[np.newaxis].astype(np.float32)
         image[0, 0, 0], image[0, -1, -1] = 0, 255
         yield [image]
-
-
-def float_depthwise(contents: bytes) -> bytes:
-    """A file of dynamic int8 whose depthwise convolutions compute in float, from the same int8 kernels.
-
-    The delegate has no depthwise convolution of float images and int8 kernels: left as the converter makes them, a
-    MobileNet falls into 16 graphs and is slower than in float.
-    """
-    tree = schema.ModelT.InitFromPackedBuf(bytearray(contents), 0)
-    (graph,) = tree.subgraphs
-    found = [op for op in graph.operators if _is(tree, op, "DEPTHWISE_CONV_2D") and _is_dynamic(graph, op)]
-    if not found:
-        return contents
-    code = _add_code(tree, schema.BuiltinOperator.DEQUANTIZE, version=5)  # of a scale a channel
-    for operator in found:
-        kernel, restored, step = graph.tensors[operator.inputs[1]], schema.TensorT(), schema.OperatorT()
-        restored.name, restored.shape, restored.type = kernel.name + b"_float", kernel.shape, schema.TensorType.FLOAT32
-        step.opcodeIndex, step.inputs, step.outputs = code, [operator.inputs[1]], [len(graph.tensors)]
-        operator.inputs[1] = len(graph.tensors)
-        graph.tensors.append(restored)
-        graph.operators.insert(graph.operators.index(operator), step)
-    builder = flatbuffers.Builder(len(contents) + 4096)
-    builder.Finish(tree.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
-
-
-def _is(tree, operator, *names: str) -> bool:
-    """Whether an operator is of one of the kinds."""
-    return tree.operatorCodes[operator.opcodeIndex].builtinCode in {getattr(schema.BuiltinOperator, n) for n in names}
-
-
-def _is_dynamic(graph, operator) -> bool:
-    """Whether an operator takes floats, and a kernel of int8."""
-    kinds = [graph.tensors[index].type for index in operator.inputs[:2]]
-    return kinds == [schema.TensorType.FLOAT32, schema.TensorType.INT8]
-
-
-def _add_code(tree, builtin: int, version: int) -> int:
-    """The index of a new kind of operator in a file."""
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = builtin
-    code.version = version
-    tree.operatorCodes.append(code)
-    return len(tree.operatorCodes) - 1

@@ -73,7 +73,7 @@ def export(
     wishes = tuple(formats or ()), asked, {name: limit for name, limit in limits.items() if limit is not None}
     job = _job(artifact, wishes, calibration, out)
     if "auto" in (*asked, job.options.quantize) and is_quantization_aware(job.model.model):
-        raise RecipeError(f"{job.model.model.name} is quantization-aware, so its file is int8: nothing to choose")
+        raise RecipeError(f"{job.model.model.name} is quantization-aware: its file is the one that it was made for")
     choices = [choose(job) if each == "auto" else Choice(each) for each in asked or (job.options.quantize,)]
     return [_export_file(job, name, choice) for name, choice in _files(job.options.formats, choices)]
 

@@ -10,9 +10,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from kcls.backend import quiet_stderr
-from kcls.exporting.conversion import Mixed
+from kcls.exporting.conversion import Mixed, layer_of
 from kcls.files import replacing
-from kcls.quantization import edge_form
 
 CSV_NAME, PLOT_NAME = "sensitivity.csv", "sensitivity.png"
 IMAGES = 32  # a mean over them orders the layers
@@ -44,15 +43,16 @@ def measure_sensitivity(model: keras.Model, size: int, calibration: Sequence[np.
         size: of a square, S.
         calibration: uint8 squares (S, S, 3), which set the ranges; an even choice of ``IMAGES`` is answered.
     """
-    mixed = Mixed(edge_form(model), size, calibration)
+    mixed = Mixed(model, size, calibration)
     tensors = mixed.layers()
     squares = calibration[:: -(-len(calibration) // IMAGES)]
     expected = _answers(mixed.file(tensors), squares)
+    kernels = [layer.name for layer in model.layers if hasattr(layer, "kernel")]
     found = []
     for tensor in tensors:
         answers = _answers(mixed.file([other for other in tensors if other != tensor]), squares)
         divergence = float((expected * np.log(expected / answers)).sum(-1).mean())
-        found.append(Sensitivity(_layer_of(tensor, model), tensor, divergence))
+        found.append(Sensitivity(layer_of(tensor, model.name, kernels) or tensor, tensor, divergence))
     return sorted(found, key=lambda each: -each.divergence)
 
 
@@ -68,15 +68,6 @@ def _answers(contents: bytes, squares: Sequence[np.ndarray]) -> np.ndarray:
         interpreter.invoke()
         answers.append(interpreter.get_tensor(score["index"])[0].clip(LEAST))
     return np.stack(answers)
-
-
-def _layer_of(tensor: str, model: keras.Model) -> str:
-    """The layer that a tensor of the file came from: its name holds those of all that was fused, with numbers."""
-    parts = [part for place in tensor.split(";") for part in place.split("/")]
-    parts += [part.rpartition("_")[0] for part in parts]
-    layers = [layer for layer in model.layers if layer.name in parts]
-    kernels = [layer for layer in layers if hasattr(layer, "kernel")]
-    return (kernels or layers)[-1].name if layers else tensor
 
 
 def write_sensitivity(found: Sequence[Sensitivity], folder: Path, title: str) -> None:

@@ -14,7 +14,7 @@ from kcls.data.preprocess import Preprocess
 from kcls.errors import KclsError
 from kcls.exporting.conversion import convert
 from kcls.exporting.metadata import add_metadata, describe
-from kcls.quantization import is_quantization_aware, unknown_ranges
+from kcls.quantization import is_quantization_aware, quantization_of, unknown_ranges
 from kcls.weights.digest import weights_sha256
 
 
@@ -51,8 +51,10 @@ def make_tflite(
             - ``float16``: weights are stored so.
             - ``dynamic``: int8 weights; an image's own range is measured before each layer. No calibration.
             - ``mixed``: int8 convolutions and dense layers, float32 between them. See ``conversion.Mixed``.
-            - ``int8``: everything, input and output too; the only one for a model of ``quantize_aware``.
+            - ``int8``: everything, input and output too.
             - ``int16x8``: int8 weights, int16 activations, for hardware that has them; slow on a CPU.
+
+            A model of ``quantize_aware`` has only the one that it was made for, ``int8`` or ``mixed``.
         calibration: uint8 squares (S, S, 3) of the training set, needed for ``mixed``, ``int8`` and ``int16x8``: they
             set the ranges, which a model of ``quantize_aware`` has learnt already.
         in_float: of ``mixed``: layers that stay in float32, see ``conversion.Mixed.layers``.
@@ -76,9 +78,9 @@ def make_tflite(
 
 
 def _check_aware(model: keras.Model, quantize: str) -> None:
-    if quantize != "int8":
+    if quantize != quantization_of(model):
         raise KclsError(
-            f"{model.name} is quantization-aware, so its file is int8, not {quantize!r}; "
+            f"{model.name} is quantization-aware, so its file is {quantization_of(model)}, not {quantize!r}; "
             "for another kind, export kcls.quantization.plain(model)"
         )
     if unknown := unknown_ranges(model):

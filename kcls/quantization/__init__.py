@@ -4,15 +4,17 @@
 back. ``edge_form`` is for the quantization of an ordinary network after its training.
 """
 
-from kcls.quantization.aware import can_be_aware, edge_form, plain, quantize_aware
-from kcls.quantization.ranges import calibrate, is_quantization_aware, unknown_ranges
+from kcls.quantization.aware import can_be_aware, edge_form, mixed_form, plain, quantize_aware
+from kcls.quantization.ranges import calibrate, is_quantization_aware, quantization_of, unknown_ranges
 
 __all__ = [
     "calibrate",
     "can_be_aware",
     "edge_form",
     "is_quantization_aware",
+    "mixed_form",
     "plain",
+    "quantization_of",
     "quantize_aware",
     "unknown_ranges",
 ]

@@ -1,14 +1,14 @@
 """From an ordinary network to the one that is trained for int8, and back."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import keras
 from keras import layers
 
 from kcls.backend import require_tensorflow
 from kcls.errors import KclsError, near
-from kcls.quantization.graph import Graph, kind, places, stride_of, why_not
+from kcls.quantization.graph import KERNELS, Graph, inputs_of, kind, places, stride_of, why_not, why_not_mixed
 from kcls.quantization.layers import (
     DepthwiseAveragePooling2D,
     DepthwiseNormalization,
@@ -19,6 +19,7 @@ from kcls.quantization.layers import (
     FakeQuantDense,
     FakeQuantDepthwiseConv2D,
     Subsample,
+    Unfused,
     WithBits,
 )
 from kcls.quantization.ranges import FixedRange, Range, is_quantization_aware
@@ -36,10 +37,13 @@ FORMS: dict[type, type[WithBits]] = {
     layers.Activation: EdgeActivation,
 }
 PLAIN: dict[type, Any] = {form: layer for layer, form in {**LEARNED, **FORMS, layers.Add: EdgeAdd}.items()}
+Ends = tuple[float, float]
 GATES = {"sigmoid", "silu", "hard_sigmoid", "hard_silu"}
 
 
-def quantize_aware(model: keras.Model, bits: int | Mapping[str, int] = 8) -> keras.Model:
+def quantize_aware(
+    model: keras.Model, bits: int | Mapping[str, int] = 8, quantize: Literal["int8", "mixed"] = "int8"
+) -> keras.Model:
     """A network that computes as the int8 file of ``model`` will, to be trained further: images -> logits.
 
     A flat functional model with the layers and the weights of ``model``, in float32, in which kernels and activations
@@ -48,8 +52,10 @@ def quantize_aware(model: keras.Model, bits: int | Mapping[str, int] = 8) -> ker
 
     Args:
         model: a flat functional classifier, images 0..255 -> logits, such as one of ``create_model``.
-        bits: of the kernels, 8 or 4; or those of some layers by their names, the others having 8. A kernel of 4 takes
-            half the space, and the XNNPACK delegate of LiteRT leaves its convolution to slower code.
+        bits: of the kernels, 8 or, with ``int8``, 4; or those of some layers by their names, the others having 8. A
+            kernel of 4 takes half the space, and the XNNPACK delegate of LiteRT leaves its convolution to slower code.
+        quantize: of the file that it is for: ``int8``, all of a network of convolutions and batch norms; or ``mixed``,
+            the convolutions and dense layers of any network, such as a transformer.
 
     Raises:
         KclsError: a layer has no int8 form (the message says which and why), or ``bits`` does not fit.
@@ -58,8 +64,17 @@ def quantize_aware(model: keras.Model, bits: int | Mapping[str, int] = 8) -> ker
     if is_quantization_aware(model):
         raise KclsError(f"{model.name} is quantization-aware already")
     graph = Graph(model)
-    _check(model, graph)
-    bits_of = _bits(model, bits)
+    if quantize == "mixed":
+        _check(model, graph, why_not_mixed, "export it with quantize dynamic or float16 instead")
+        if bits != 8:
+            raise KclsError(f"the kernels of quantize mixed have 8 bits, not {bits}")
+        return _mixed(model, graph)
+    _check(model, graph, why_not, "quantize_aware mixed is for such networks")
+    return _int8(model, graph, _bits(model, bits))
+
+
+def _int8(model: keras.Model, graph: Graph, bits_of: Mapping[str, int]) -> keras.Model:
+    """The clone in which everything is rounded."""
     behind = places(graph)
     ranges: dict[str, Range] = {}
     pixels = FixedRange(0.0, 255.0, dtype="float32", name="pixels_range")
@@ -88,9 +103,63 @@ def quantize_aware(model: keras.Model, bits: int | Mapping[str, int] = 8) -> ker
     return _clone(model, clone, call)
 
 
-def can_be_aware(model: keras.Model) -> bool:
-    """Whether ``quantize_aware`` takes a model."""
-    return not is_quantization_aware(model) and not any(map(why_not, Graph(model).operations))
+def _mixed(model: keras.Model, graph: Graph) -> keras.Model:
+    """The clone in which what the operators with a kernel take and give is rounded, and nothing else."""
+    ends, taken = graph.ends(), _taken(graph)
+    ranges = {name: Range(dtype="float32", name=f"{name}_range") for name in {*ends, *taken.values()}}
+
+    def clone(operation):
+        form = LEARNED.get(type(operation))
+        if not form:
+            return _copy(operation, dtype="float32")
+        return form.from_config({**operation.get_config(), "dtype": "float32"})
+
+    def call(operation, *args, **kwargs):
+        name = operation.name
+        if name in taken and taken[name] not in ends:
+            args = (ranges[taken[name]](args[0]), *args[1:])
+        y = operation(*args, **kwargs)
+        return ranges[name](y) if name in ends else y
+
+    return _clone(model, clone, call)
+
+
+def _taken(graph: Graph) -> dict[str, str]:
+    """The operations with a kernel -> those that make what they take."""
+    makers = {op.name: inputs_of(op)[0]._keras_history.operation for op in graph.operations if kind(op) in KERNELS}
+    return {name: "image" if isinstance(op, layers.InputLayer) else op.name for name, op in makers.items()}
+
+
+def mixed_form(model: keras.Model) -> tuple[keras.Model, dict[str, tuple[Ends, Ends]]]:
+    """What is exported of a model of ``quantize_aware`` for ``mixed``.
+
+    Returns:
+        The ordinary network, with a mark before each kernel; and what each layer with a kernel takes and gives, by its
+        name.
+    """
+    network = plain(model)
+    graph = Graph(network)
+    ends, taken = graph.ends(), _taken(graph)
+    known = {layer.name: layer.numbers() for layer in model.layers if isinstance(layer, Range)}
+    ranges = {kernel: (known[f"{taken[kernel]}_range"], known[f"{last}_range"]) for last, kernel in ends.items()}
+
+    def clone(operation):
+        stride = stride_of(operation)
+        return Subsample(stride, bits=None, name=operation.name) if stride > 1 else _copy(operation)
+
+    def call(operation, *args, **kwargs):
+        name = operation.name
+        if name in taken and taken[name] not in ends:
+            args = (Unfused(name=f"{name}_input")(args[0]), *args[1:])
+        return _call(operation, *args, **kwargs)
+
+    return _clone(network, clone, call), ranges
+
+
+def can_be_aware(model: keras.Model, quantize: str) -> bool:
+    """Whether ``quantize_aware`` takes a model for ``int8`` or ``mixed``."""
+    why = why_not_mixed if quantize == "mixed" else why_not
+    return not is_quantization_aware(model) and not any(map(why, Graph(model).operations))
 
 
 def plain(model: keras.Model) -> keras.Model:
@@ -174,15 +243,14 @@ def _clone(model: keras.Model, clone, call) -> keras.Model:
     return new
 
 
-def _check(model: keras.Model, graph: Graph) -> None:
+def _check(model: keras.Model, graph: Graph, why: Callable[[Any], str | None], instead: str) -> None:
     """Refuses a model with a layer that has no int8 form."""
-    reasons = [(operation.name, why_not(operation)) for operation in graph.operations]
+    reasons = [(operation.name, why(operation)) for operation in graph.operations]
     refused = [f"{name} ({reason})" for name, reason in reasons if reason]
     if refused:
         more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
         raise KclsError(
-            f"{model.name} cannot be made quantization-aware because of {', '.join(refused[:3])}{more}; "
-            "export it with quantize dynamic or float16 instead, or take a network of convolutions and batch norms"
+            f"{model.name} cannot be made quantization-aware because of {', '.join(refused[:3])}{more}; {instead}"
         )
 
 

@@ -9,9 +9,10 @@ import keras
 from keras import layers
 
 CONVOLUTIONS = {"Conv2D", "DepthwiseConv2D"}
+KERNELS = {*CONVOLUTIONS, "Dense"}
 CLAMPS = {"relu", "relu6", "linear"}
 # What a clamp behind it becomes a part of.
-CLAMPED = {*CONVOLUTIONS, "Dense", "BatchNormalization", "Add"}
+CLAMPED = {*KERNELS, "BatchNormalization", "Add"}
 # LiteRT wants their output at the scale of their input.
 CARRIERS = {
     *("Concatenate", "MaxPooling2D", "ZeroPadding2D", "Pad", "GetItem", "Flatten", "Reshape", "Cast"),
@@ -107,6 +108,21 @@ class Graph:
         """Whether a clamp that follows becomes a part of an operation."""
         return kind(operation) in CLAMPED and kind(self.only_taker(operation)) in CLAMPS
 
+    def ends(self) -> dict[str, str]:
+        """Where the operators of a file end that have a kernel: the last name of each -> that of its first.
+
+        A batch norm and a clamp behind a kernel are parts of the same operator.
+        """
+        found = {}
+        for operation in (op for op in self.operations if kind(op) in KERNELS):
+            last, taker = operation, self.only_taker(operation)
+            if kind(taker) == "BatchNormalization" and not self.stands_alone(taker):
+                last, taker = taker, self.only_taker(taker)
+            if kind(taker) in CLAMPS:
+                last = taker
+            found[last.name] = operation.name
+        return found
+
 
 def inputs_of(operation) -> list[Any]:
     """The tensors that an operation takes."""
@@ -169,12 +185,8 @@ def why_not(operation) -> str | None:
     name = kind(operation)
     if name not in MAKERS | FIXED | CARRIERS:
         return f"{name} has no int8 form"
-    if len(operation._inbound_nodes) > 1:
-        return "it is used more than once"
-    if getattr(operation, "data_format", None) == "channels_first":
-        return "its data_format is channels_first"
-    if name in {*CONVOLUTIONS, "Dense"} and operation.activation.__name__ not in CLAMPS:
-        return f"its activation {operation.activation.__name__} is not a layer of its own"
+    if reason := _why_not_any(operation):
+        return reason
     rank = len(operation.output.shape)
     if name == "Dense" and rank != 2:
         return f"its input has {rank} dimensions, not 2"
@@ -186,4 +198,22 @@ def why_not(operation) -> str | None:
         return f"its mode is {operation.mode!r}, not 'constant'"
     if name == "GetItem" and stride_of(operation) == 1 and not _is_plain(operation):
         return "it is a slice with a step, or an index"
+    return None
+
+
+def why_not_mixed(operation) -> str | None:
+    """Why an operation cannot be a part of a network whose kernels alone are int8; None if it can."""
+    if kind(operation) in KERNELS:
+        return _why_not_any(operation)
+    return f"{kind(operation)} has a kernel without an int8 form" if hasattr(operation, "kernel") else None
+
+
+def _why_not_any(operation) -> str | None:
+    """What of an operation of any kind has no int8 form."""
+    if len(operation._inbound_nodes) > 1:
+        return "it is used more than once"
+    if getattr(operation, "data_format", None) == "channels_first":
+        return "its data_format is channels_first"
+    if kind(operation) in KERNELS and operation.activation.__name__ not in CLAMPS:
+        return f"its activation {operation.activation.__name__} is not a layer of its own"
     return None

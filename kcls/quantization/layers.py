@@ -12,6 +12,7 @@ What each does beyond its Keras layer makes LiteRT's int8 file compute what the 
 ``bits`` of a kernel are 8 or 4; None leaves it in float, for a converter that measures the scales itself.
 """
 
+import math
 from typing import Any
 
 import keras
@@ -93,14 +94,17 @@ class FakeQuantDepthwiseConv2D(WithBits, keras.layers.DepthwiseConv2D):
 
 @register
 class FakeQuantDense(WithBits, keras.layers.Dense):
-    """``keras.layers.Dense`` with a rounded kernel, as a 1x1 convolution: (B, C) -> (B, units)."""
+    """``keras.layers.Dense`` with a rounded kernel, as a 1x1 convolution: (B, ..., C) -> (B, ..., units)."""
 
     def call(self, inputs, training=None):
         """Returns the product of ``inputs`` and the rounded kernel."""
         # The converter follows a kernel's scales through the operators before the rounding, but not behind it.
         kernel = fake_quantize_kernel(tf.convert_to_tensor(self.kernel)[tf.newaxis, tf.newaxis], self.bits)
-        y = tf.nn.conv2d(tf.reshape(inputs, (-1, 1, 1, inputs.shape[-1])), kernel, 1, "VALID")
-        return self.activation(tf.reshape(y + self.bias if self.use_bias else y, (-1, self.units)))
+        *places, channels = inputs.shape[1:]
+        pixels = inputs if len(places) == 2 else tf.reshape(inputs, (-1, 1, math.prod(places), channels))
+        y = tf.nn.conv2d(pixels, kernel, 1, "VALID")
+        y = y + self.bias if self.use_bias else y
+        return self.activation(y if len(places) == 2 else tf.reshape(y, (-1, *places, self.units)))
 
 
 @register
@@ -163,6 +167,18 @@ class Subsample(WithBits):
     def get_config(self) -> dict[str, Any]:
         """Configuration for saving."""
         return {**super().get_config(), "stride": self.stride}
+
+
+class Unfused(keras.layers.Layer):
+    """Returns what it is given, and keeps the converter from fusing what is before it with the kernel behind it.
+
+    Multiplied into a kernel, a layer norm's factors would change its steps, and added to its bias, offsets would be
+    multiplied with a kernel that is not rounded: the file would not compute what was trained.
+    """
+
+    def call(self, inputs):
+        """Returns ``inputs``: there are no numbers below that of the maximum."""
+        return tf.maximum(inputs, -1e30)
 
 
 @register

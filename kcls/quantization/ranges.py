@@ -9,6 +9,9 @@ import tensorflow as tf
 from kcls.errors import KclsError
 from kcls.quantization.layers import fake_quantize_fixed, register
 
+SPREAD = 1 + 1 / 512
+"""A range is so much wider at its upper end: 0..255 as -1..1 would lie halfway between its steps, pixel by pixel."""
+
 
 @register
 class FixedRange(keras.layers.Layer):
@@ -72,9 +75,18 @@ class Range(keras.layers.Layer):
         if (training and self.trainable) or self.calibrating:
             self._follow(self.low, number, tf.minimum(tf.reduce_min(inputs), 0.0), tf.minimum)
             self._follow(self.high, number, tf.maximum(tf.reduce_max(inputs), 0.0), tf.maximum)
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, *self.ends(), self.bits)
+
+    def ends(self):
+        """Its lower and its upper end, NaN or infinite before they are known."""
         low = tf.reduce_min(_known(self.low, np.inf))
-        high = tf.reduce_max(_known(self.high, -np.inf))
-        return tf.quantization.fake_quant_with_min_max_vars(inputs, low, tf.maximum(high, low + 1e-6), self.bits)
+        high = SPREAD * tf.reduce_max(_known(self.high, -np.inf))
+        return low, tf.maximum(high, low + 1e-6)
+
+    def numbers(self) -> tuple[float, float]:
+        """Its ends, as numbers."""
+        low, high = self.ends()
+        return float(low), float(high)
 
     def _follow(self, extremes, number: int, new, wider) -> None:
         """Moves an extreme of a tensor towards its ``new`` one, or as far as it when calibrating."""
@@ -106,6 +118,13 @@ def ranges_of(model: keras.Model) -> list[Range]:
 def is_quantization_aware(model: keras.Model) -> bool:
     """Whether a model is one of ``quantize_aware``."""
     return bool(ranges_of(model))
+
+
+def quantization_of(model: keras.Model) -> str | None:
+    """As what a model of ``quantize_aware`` is exported, ``int8`` or ``mixed``; None of an ordinary one."""
+    if not is_quantization_aware(model):
+        return None
+    return "int8" if any(isinstance(layer, FixedRange) for layer in model.layers) else "mixed"
 
 
 def unknown_ranges(model: keras.Model) -> list[str]:

@@ -210,8 +210,8 @@ def _finish(training: Training) -> None:
     recipe, run = training.recipe, training.run
     with precision("float32"):
         model = build_network(recipe, len(training.train.class_names))
-        if recipe.train.ends_quantize_aware:
-            model = quantize_aware(model)
+        if recipe.train.ends_as:
+            model = quantize_aware(model, quantize=recipe.train.ends_as)
     with training.strategy.scope():
         load_checkpoint(run.best_checkpoint, training.network.weights)
     copy_weights(training.network, model)

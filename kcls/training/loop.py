@@ -131,7 +131,7 @@ def _stage_line(stage: RunningStage, count: int) -> str:
         "norms": "all but batch norms",
         None: "the whole network",
     }[stage.options.freeze]
-    what += ", as its int8 file computes" if stage.options.quantize_aware else ""
+    what += ", as its quantized file computes" if stage.options.quantize_aware else ""
     return f"stage {stage.number + 1} of {count}: {what}; epochs {stage.first_epoch + 1} to {stage.end}"
 
 

@@ -53,7 +53,9 @@ def make_quantization_aware(network: keras.Model, recipe: Recipe, strategy: tf.d
     keras.utils.set_random_seed(recipe.train.seed + 1)  # the same whatever was made before, for a resume
     with strategy.scope(), precision("float32"):
         try:
-            aware = quantize_aware(build_network(recipe, network.output.shape[-1]))
+            aware = quantize_aware(
+                build_network(recipe, network.output.shape[-1]), quantize=recipe.train.ends_as or "int8"
+            )
         except KclsError as error:
             raise RecipeError(f"train.quantize_aware: {error}") from None
         copy_weights(network, aware)

@@ -106,7 +106,6 @@ def _int8(model: keras.Model, graph: Graph, bits_of: Mapping[str, int]) -> keras
 def _mixed(model: keras.Model, graph: Graph) -> keras.Model:
     """The clone in which what the operators with a kernel take and give is rounded, and nothing else."""
     ends, taken = graph.ends(), _taken(graph)
-    ranges = {name: Range(dtype="float32", name=f"{name}_range") for name in {*ends, *taken.values()}}
 
     def clone(operation):
         form = LEARNED.get(type(operation))
@@ -117,11 +116,16 @@ def _mixed(model: keras.Model, graph: Graph) -> keras.Model:
     def call(operation, *args, **kwargs):
         name = operation.name
         if name in taken and taken[name] not in ends:
-            args = (ranges[taken[name]](args[0]), *args[1:])
+            args = (Range(dtype="float32", name=_range_before(name, taken, ends))(args[0]), *args[1:])
         y = operation(*args, **kwargs)
-        return ranges[name](y) if name in ends else y
+        return Range(dtype="float32", name=f"{name}_range")(y) if name in ends else y
 
     return _clone(model, clone, call)
+
+
+def _range_before(kernel: str, taken: Mapping[str, str], ends: Mapping[str, str]) -> str:
+    """The name of the range of what a kernel takes: that of the kernel before it, or its own."""
+    return f"{taken[kernel]}_range" if taken[kernel] in ends else f"{kernel}_input_range"
 
 
 def _taken(graph: Graph) -> dict[str, str]:
@@ -141,7 +145,9 @@ def mixed_form(model: keras.Model) -> tuple[keras.Model, dict[str, tuple[Ends, E
     graph = Graph(network)
     ends, taken = graph.ends(), _taken(graph)
     known = {layer.name: layer.numbers() for layer in model.layers if isinstance(layer, Range)}
-    ranges = {kernel: (known[f"{taken[kernel]}_range"], known[f"{last}_range"]) for last, kernel in ends.items()}
+    ranges = {
+        kernel: (known[_range_before(kernel, taken, ends)], known[f"{last}_range"]) for last, kernel in ends.items()
+    }
 
     def clone(operation):
         stride = stride_of(operation)

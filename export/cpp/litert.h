@@ -20,12 +20,34 @@ typedef class LiteRtTensorBufferRequirementsT* LiteRtTensorBufferRequirements;
 typedef class LiteRtTensorBufferT* LiteRtTensorBuffer;
 typedef size_t LiteRtParamIndex;
 typedef int LiteRtHwAcceleratorSet;
-struct LiteRtEnvOption;
 
 typedef enum { kLiteRtStatusOk = 0 } LiteRtStatus;
 typedef enum { kLiteRtElementTypeFloat32 = 1, kLiteRtElementTypeUInt8 = 3 } LiteRtElementType;
 typedef enum { kLiteRtTensorBufferLockModeRead = 0, kLiteRtTensorBufferLockModeWrite = 1 } LiteRtTensorBufferLockMode;
 enum { kLiteRtHwAcceleratorCpu = 1 };
+enum { kLiteRtLogSeverityError = 3 };
+
+typedef enum {
+  kLiteRtEnvOptionTagAutoRegisterAccelerators = 24,
+  kLiteRtEnvOptionTagMinLoggerSeverity = 25,
+} LiteRtEnvOptionTag;
+typedef enum { kLiteRtAnyTypeInt = 2 } LiteRtAnyType;
+
+typedef struct {
+  LiteRtAnyType type;
+  union {
+    bool bool_value;
+    int64_t int_value;
+    double real_value;
+    const char* str_value;
+    const void* ptr_value;
+  };
+} LiteRtAny;
+
+typedef struct {
+  LiteRtEnvOptionTag tag;
+  LiteRtAny value;
+} LiteRtEnvOption;
 
 typedef struct {
   unsigned int rank : 7;

@@ -34,7 +34,11 @@ class Network {
   // Throws a std::runtime_error, as `run` does.
   Network(const std::string& path, int threads) {
     LiteRtEnvironment environment;
-    check(LiteRtCreateEnvironment(0, nullptr, &environment), "start");
+    const LiteRtEnvOption settings[] = {  // no search for GPUs, and no word but of errors
+        setting(kLiteRtEnvOptionTagAutoRegisterAccelerators, kLiteRtHwAcceleratorCpu),
+        setting(kLiteRtEnvOptionTagMinLoggerSeverity, kLiteRtLogSeverityError),
+    };
+    check(LiteRtCreateEnvironment(2, settings, &environment), "start");
     environment_.reset(environment);
     LiteRtModel model;
     check(LiteRtCreateModelFromFile(environment, path.c_str(), &model), "read the model");
@@ -87,6 +91,12 @@ class Network {
 
  private:
   using Buffer = Owned<LiteRtTensorBuffer, LiteRtDestroyTensorBuffer>;
+
+  static LiteRtEnvOption setting(LiteRtEnvOptionTag tag, int64_t value) {
+    LiteRtEnvOption option{tag, {kLiteRtAnyTypeInt, {}}};
+    option.value.int_value = value;
+    return option;
+  }
 
   void compile(int threads) {
     LiteRtOptions options;

@@ -5,9 +5,6 @@
 #define STB_IMAGE_IMPLEMENTATION
 #define STBI_ONLY_JPEG
 #define STBI_ONLY_PNG
-#define STBI_ONLY_BMP
-#define STBI_ONLY_GIF
-#define STBI_ONLY_PNM
 #include <stb_image.h>
 
 #include <algorithm>
@@ -88,7 +85,7 @@ inline Image upright(const Image& image, int orientation) {
   return result;
 }
 
-// A JPEG, PNG, BMP, GIF or PPM file, upright. Throws a std::runtime_error for anything else.
+// A JPEG or PNG file, upright. Throws a std::runtime_error for anything else.
 inline Image read_image(const std::string& path) {
   const std::string file = read_file(path);
   int width, height, channels;

@@ -262,8 +262,8 @@ def test_cpp_reads_every_jpeg_and_png_as_kcls_does(cpp_square, tmp_path):
     for name, contents in files.items():
         (tmp_path / name).write_bytes(contents)
         far = difference(cpp_square(tmp_path / name, how), how.pillow(decode_pillow(contents, name)))
-        # PNG holds the pixels; the JPEG decoders interpolate colours differently, and CMYK is not a colour of screens.
-        assert far <= (1 if "png" in name else 3), name
+        # A PNG holds the pixels; of a JPEG, stb_image's decoder computes them a little differently than libjpeg.
+        assert far <= (1 if "png" in name else 2), name
 
 
 @pytest.fixture(scope="module")

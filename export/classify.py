@@ -1,60 +1,60 @@
 """Classify images with a TFLite file of `kcls export`, on a Raspberry Pi or anywhere. Needs no kcls.
 
-pip install ai-edge-litert numpy pillow
-python classify.py model.tflite photo.jpg [more.png ...]
+pip install ai-edge-litert numpy pillow; pictures.py and square.py lie beside this file.
 """
 
+import argparse
 import json
 import sys
+import time
 import zipfile
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from PIL import Image, ImageOps
-
-KERNELS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
-
-def square(image, image_size, fit, crop_fraction, interpolation):
-    """An image -> uint8 (1, image_size, image_size, 3), as the model saw its training images."""
-    if image.format in ("JPEG", "MPO"):
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit grey
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    image, size = image.convert("RGB"), image_size
-    part, target = image.size, (size, size)
-    if fit == "pad":
-        target = tuple(max(round(side * size / max(part)), 1) for side in part)
-    else:
-        sides = (min(part),) * 2 if fit == "crop" else part
-        part = tuple(side * crop_fraction for side in sides)
-    left, top = ((whole - kept) / 2 for whole, kept in zip(image.size, part, strict=True))
-    box = (left, top, left + part[0], top + part[1])
-    bands = [np.asarray(b.convert("F").resize(target, KERNELS[interpolation], box=box)) for b in image.split()]
-    canvas = np.full((size, size, 3), 128, np.uint8)
-    x, y = (size - target[0]) // 2, (size - target[1]) // 2
-    canvas[y : y + target[1], x : x + target[0]] = np.rint(np.stack(bands, -1)).clip(0, 255)
-    return canvas[np.newaxis]
+from pictures import files, frames
+from square import square
 
 
-def main(model, *images):
-    """Prints the three most probable labels of each image."""
+def main(model, images, camera, threads, top):
+    """Prints each image's most probable labels and the network's milliseconds; 1 if one could not be read, else 0."""
     with zipfile.ZipFile(model) as inside:  # labels and preprocessing travel in the file
         labels = inside.read("labels.txt").decode().rstrip("\n").split("\n")
         preprocess = json.loads(inside.read("kcls.json"))["preprocess"]
-    interpreter = Interpreter(model)
+    interpreter = Interpreter(model, num_threads=threads)
     interpreter.allocate_tensors()
     input_, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    for path in images:
-        interpreter.set_tensor(input_["index"], square(Image.open(path), **preprocess))
+    scale, zero = output["quantization"]  # of scores in bytes; floats have none
+    failed = 0
+    for picture in files(images) if camera is None else frames(camera):
+        name = picture if camera is None else f"camera {camera}"
+        try:
+            interpreter.set_tensor(input_["index"], square(picture, **preprocess))
+        except Exception as error:  # Pillow raises many kinds for a file that is no image, or a damaged one
+            print(f"{name}: {error}", file=sys.stderr)
+            failed = 1
+            continue
+        began = time.perf_counter()
         interpreter.invoke()
-        scores = interpreter.get_tensor(output["index"])[0]
-        if scores.dtype == np.uint8:
-            scale, zero = output["quantization"]
-            scores = (scores.astype(np.float32) - zero) * scale
-        best = np.argsort(-scores, kind="stable")[:3]
-        print(path, *(f"{labels[i]} {scores[i]:.4f}" for i in best), sep="  ")
+        took = time.perf_counter() - began
+        scores = (interpreter.get_tensor(output["index"])[0] - np.float32(zero)) * np.float32(scale or 1)
+        best = np.argsort(-scores, kind="stable")[:top]
+        print(name, *(f"{labels[i]} {scores[i]:.4f}" for i in best), f"{took * 1000:.2f} ms", sep="  ", flush=True)
+    return failed
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("model", help="a .tflite file of kcls export")
+    parser.add_argument("images", nargs="*", help="image files, and folders of them")
+    parser.add_argument("--camera", type=int, metavar="N", help="instead of images: 0 is the first; until Ctrl-C")
+    parser.add_argument("--threads", type=int, default=1, metavar="N")
+    parser.add_argument("--top", type=int, default=3, metavar="N", help="labels for each image")
+    given = parser.parse_intermixed_args()
+    if (given.camera is None) != bool(given.images) or given.threads < 1 or given.top < 1:
+        parser.error("name images, or --camera alone; --threads and --top are 1 or more")
+    try:
+        sys.exit(main(**vars(given)))
+    except (FileNotFoundError, KeyError, zipfile.BadZipFile) as error:
+        sys.exit(f"{given.model}: not a .tflite file of kcls export ({error})")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -215,8 +215,8 @@ def test_the_mixed_file_computes_what_its_clone_computes_in_one_graph(label):
     calibrate(aware, x)
     answers, graphs, left = run(make_tflite(aware, NAMES, Preprocess(x.shape[1]), "mixed"), x)
     assert graphs == 1 and left == {"CAST": 1}
-    # As for int8 files; 0.083 was measured, of ConvNeXt's 18 blocks, and 0.01 of the others.
-    assert np.abs(answers - tf.nn.softmax(logits(aware, x))).max() < 0.15
+    # As for int8 files, and less is rounded here: ConvNeXt's 18 blocks were 0.015 off, and 0.08 with fused LayerScales.
+    assert np.abs(answers - tf.nn.softmax(logits(aware, x))).max() < 0.03
     assert scaled_error(model, aware) > 1e-3  # the clone does round
     back = plain(aware)
     assert [w.path for w in back.weights] == [w.path for w in model.weights] and scaled_error(model, back) == 0

@@ -8,7 +8,17 @@ from keras import layers
 
 from kcls.backend import require_tensorflow
 from kcls.errors import KclsError, near
-from kcls.quantization.graph import KERNELS, Graph, inputs_of, kind, places, stride_of, why_not, why_not_mixed
+from kcls.quantization.graph import (
+    FACTORS,
+    KERNELS,
+    Graph,
+    inputs_of,
+    kind,
+    places,
+    stride_of,
+    why_not,
+    why_not_mixed,
+)
 from kcls.quantization.layers import (
     DepthwiseAveragePooling2D,
     DepthwiseNormalization,
@@ -130,16 +140,22 @@ def _range_before(kernel: str, taken: Mapping[str, str], ends: Mapping[str, str]
 
 def _taken(graph: Graph) -> dict[str, str]:
     """The operations with a kernel -> those that make what they take."""
-    makers = {op.name: inputs_of(op)[0]._keras_history.operation for op in graph.operations if kind(op) in KERNELS}
+    makers = {op.name: _maker(op) for op in graph.operations if kind(op) in KERNELS}
     return {name: "image" if isinstance(op, layers.InputLayer) else op.name for name, op in makers.items()}
+
+
+def _maker(operation):
+    """What makes the first tensor that an operation takes, but for what does something in training only."""
+    maker = inputs_of(operation)[0]._keras_history.operation
+    return _maker(maker) if kind(maker) in {"Dropout", "DropPath", "Identity"} else maker
 
 
 def mixed_form(model: keras.Model) -> tuple[keras.Model, dict[str, tuple[Ends, Ends]]]:
     """What is exported of a model of ``quantize_aware`` for ``mixed``.
 
     Returns:
-        The ordinary network, with a mark before each kernel; and what each layer with a kernel takes and gives, by its
-        name.
+        The ordinary network, with a mark before each kernel and between a kernel and factors; and what each layer with
+        a kernel takes and gives, by its name.
     """
     network = plain(model)
     graph = Graph(network)
@@ -148,6 +164,7 @@ def mixed_form(model: keras.Model) -> tuple[keras.Model, dict[str, tuple[Ends, E
     ranges = {
         kernel: (known[_range_before(kernel, taken, ends)], known[f"{last}_range"]) for last, kernel in ends.items()
     }
+    apart = {op.name for op in graph.operations if kind(op) in FACTORS and _maker(op).name in ends}
 
     def clone(operation):
         stride = stride_of(operation)
@@ -155,7 +172,7 @@ def mixed_form(model: keras.Model) -> tuple[keras.Model, dict[str, tuple[Ends, E
 
     def call(operation, *args, **kwargs):
         name = operation.name
-        if name in taken and taken[name] not in ends:
+        if name in apart or (name in taken and taken[name] not in ends):
             args = (Unfused(name=f"{name}_input")(args[0]), *args[1:])
         return _call(operation, *args, **kwargs)
 

@@ -13,6 +13,8 @@ KERNELS = {*CONVOLUTIONS, "Dense"}
 CLAMPS = {"relu", "relu6", "linear"}
 # What a clamp behind it becomes a part of.
 CLAMPED = {*KERNELS, "BatchNormalization", "Add"}
+# The converter multiplies what they multiply with into a kernel before them, whose steps it changes.
+FACTORS = {"BatchNormalization", "LayerScale", "Rescaling"}
 # LiteRT wants their output at the scale of their input.
 CARRIERS = {
     *("Concatenate", "MaxPooling2D", "ZeroPadding2D", "Pad", "GetItem", "Flatten", "Reshape", "Cast"),
